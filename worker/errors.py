@@ -1,0 +1,75 @@
+"""Every error presend raises, and what whoever catches it must do.
+
+::
+
+    PresendError
+    ├── SettingsError           stop: mend the setting, start again
+    ├── Rejected                park the item as a dead letter, with this reason
+    ├── CarrierError
+    │   ├── TransientFault      back off, ask again
+    │   │   ├── NotSent         … nothing was sent, so nothing was billed
+    │   │   └── AnswerLost      … the request was sent: it may have been billed
+    │   ├── AccountFault        close the gate: no call can succeed until the account is mended
+    │   ├── RequestRefused      isolate: bisect the batch down to the number at fault
+    │   └── ContractBreach      loud: a defect of presend's own
+    ├── StorageUnavailable      run the transaction again, never the call
+    └── NotConfirmed            leave it to the relay: the broker did not confirm every event
+"""
+
+from __future__ import annotations
+
+
+class PresendError(Exception):
+    """Base of everything presend raises on purpose."""
+
+
+class SettingsError(PresendError):
+    """A setting is missing or wrong. The message names it and says what to write there."""
+
+
+class Rejected(PresendError):  # noqa: N818 - the name Celery clients see as the result's exception type
+    """An item presend cannot take; it is parked in ``dead_letter`` with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class CarrierError(PresendError):
+    """The provider did not answer the question; ``code`` is its error code, if it sent one."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TransientFault(CarrierError):
+    """The provider is troubled for a while (-8, HTTP 5xx, network): back off, ask again."""
+
+
+class NotSent(TransientFault):  # noqa: N818 - says what happened
+    """No connection, or no free one: the request never left, so nothing was billed."""
+
+
+class AnswerLost(TransientFault):  # noqa: N818 - says what happened
+    """The request left but no usable answer came back: it may have been billed."""
+
+
+class AccountFault(CarrierError):  # noqa: N818 - the design's word for -1, -5 and -6
+    """The account cannot buy (-1 key, -5 balance, -6 disabled): close the gate, lose nothing."""
+
+
+class RequestRefused(CarrierError):  # noqa: N818 - says what happened
+    """The whole request was refused for something in it (1, -9): find the number at fault."""
+
+
+class ContractBreach(CarrierError):  # noqa: N818 - says what happened
+    """The provider says presend broke its contract (-7, -10): a defect, reported loudly."""
+
+
+class StorageUnavailable(PresendError):  # noqa: N818 - says what happened
+    """Postgres did not take the transaction (down, deadlock, time-out): run it again."""
+
+
+class NotConfirmed(PresendError):  # noqa: N818 - says what happened
+    """The broker did not confirm every event before the deadline: the relay sends them again."""

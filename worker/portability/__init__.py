@@ -1,0 +1,13 @@
+"""Pure rules of number portability: no clock, no network, no SQL; ``now`` comes in by argument.
+
+========================  ==================================================================
+``msisdn``                how a mobile number is written, normalised and masked
+``operators``             the operators, and every name they go by
+``requests``              a check request: what a producer asked, and its key
+``records``               what is known of a number, and a request with its decision
+``failure_codes``         delivery-report codes of failed SMS, classed (``failure_codes.csv``)
+``freshness``             when a stored record may answer
+``decision``              the decision table
+``events``                the CloudEvents that leave presend
+========================  ==================================================================
+"""
