@@ -27,7 +27,7 @@ class SettingsError(PresendError):
     """A setting is missing or wrong. The message names it and says what to write there."""
 
 
-class Rejected(PresendError):  # noqa: N818 - the name Celery clients see as the result's exception type
+class Rejected(PresendError):
     """An item presend cannot take; it is parked in ``dead_letter`` with this reason."""
 
     def __init__(self, reason: str) -> None:
@@ -47,29 +47,29 @@ class TransientFault(CarrierError):
     """The provider is troubled for a while (-8, HTTP 5xx, network): back off, ask again."""
 
 
-class NotSent(TransientFault):  # noqa: N818 - says what happened
+class NotSent(TransientFault):
     """No connection, or no free one: the request never left, so nothing was billed."""
 
 
-class AnswerLost(TransientFault):  # noqa: N818 - says what happened
+class AnswerLost(TransientFault):
     """The request left but no usable answer came back: it may have been billed."""
 
 
-class AccountFault(CarrierError):  # noqa: N818 - the design's word for -1, -5 and -6
+class AccountFault(CarrierError):
     """The account cannot buy (-1 key, -5 balance, -6 disabled): close the gate, lose nothing."""
 
 
-class RequestRefused(CarrierError):  # noqa: N818 - says what happened
+class RequestRefused(CarrierError):
     """The whole request was refused for something in it (1, -9): find the number at fault."""
 
 
-class ContractBreach(CarrierError):  # noqa: N818 - says what happened
+class ContractBreach(CarrierError):
     """The provider says presend broke its contract (-7, -10): a defect, reported loudly."""
 
 
-class StorageUnavailable(PresendError):  # noqa: N818 - says what happened
+class StorageUnavailable(PresendError):
     """Postgres did not take the transaction (down, deadlock, time-out): run it again."""
 
 
-class NotConfirmed(PresendError):  # noqa: N818 - says what happened
+class NotConfirmed(PresendError):
     """The broker did not confirm every event before the deadline: the relay sends them again."""

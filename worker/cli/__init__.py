@@ -1,0 +1,1 @@
+"""The ``presend`` command; one module a noun."""
