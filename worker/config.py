@@ -1,0 +1,179 @@
+"""``Settings``: everything presend can be told, read from ``PRESEND_*``; the only reader of the environment.
+
+Each field's comment says what it means and in which unit; docs/settings.md is held to this
+file by a test.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import SettingsError
+from worker.portability.failure_codes import FailureClass
+from worker.portability.requests import Lane
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Slots = Annotated[int, Field(ge=1, le=64)]
+
+APIKEY_LENGTH = 32
+"""Characters of a provider key (the provider's document, code 1)."""
+
+
+class Settings(BaseSettings):
+    """What presend is told. Frozen; read once a process by :func:`load`."""
+
+    model_config = SettingsConfigDict(env_prefix="PRESEND_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Where messages come from and events go: amqp://, amqps://, redis:// or rediss://
+    broker_url: str = "amqp://guest:guest@127.0.0.1:5672//"
+    # Results, the closed gate, and whatever else workers share
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    # Port records, ledger, dead letters: postgresql://user:password@host:port/database
+    database_url: str = "postgresql://presend:presend@127.0.0.1:5432/presend"
+
+    # Base URL of the provider's contract
+    provider_url: str = "http://isp.qxt800.com"
+    # The account's key, 32 characters
+    provider_apikey: str = ""
+    # Whole-call time-outs as "single,batch"; one number sets both
+    provider_timeout_seconds: Annotated[tuple[float, float], NoDecode] = (3.0, 15.0)
+    # Codes the provider bills a look-up for
+    billed_codes: Annotated[frozenset[int], NoDecode] = frozenset({0, -4})
+
+    # Provider calls in flight at once, per process and lane
+    recharge_slots: Slots = 8
+    sms_slots: Slots = 8
+    direct_slots: Slots = 8
+    # How long a lane waits for a batch to fill while a slot is free
+    recharge_linger_seconds: Seconds = 0.0
+    sms_linger_seconds: Seconds = 0.25
+    direct_linger_seconds: Seconds = 0.0
+    # A stored record younger than this may answer
+    recharge_max_age_seconds: Seconds = 600.0
+    sms_max_age_seconds: Seconds = 86400.0
+    direct_max_age_seconds: Seconds = 0.0
+
+    # A recharge not decided this long after its receipt is unverified, reason expired
+    recharge_expiry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    # How long a recharge waits for another call in flight for its number before it buys itself
+    recharge_share_wait_seconds: Seconds = 0.3
+    # An sms past this attempt is given up
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    # Failure classes that porting cannot explain: decided without asking
+    sms_not_asked: Annotated[frozenset[FailureClass], NoDecode] = frozenset(
+        {FailureClass.REFUSED, FailureClass.THROTTLED}
+    )
+    # CSV file that overrides or extends the shipped failure codes
+    failure_codes: Path | None = None
+
+    # How long a Celery result is kept
+    result_seconds: Annotated[int, Field(ge=1)] = 3600
+    # Events the Redis stream keeps, about
+    stream_length: Annotated[int, Field(ge=1)] = 1_000_000
+    # Send Celery task events, which Flower shows
+    task_events: bool = True
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, url: str) -> str:
+        if not url.startswith(("amqp://", "amqps://", "redis://", "rediss://")):
+            raise ValueError("must start with amqp://, amqps://, redis:// or rediss://")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, url: str) -> str:
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return url
+
+    @field_validator("provider_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("provider_apikey")
+    @classmethod
+    def _apikey_length(cls, apikey: str) -> str:
+        if apikey and len(apikey) != APIKEY_LENGTH:
+            raise ValueError(f"must have {APIKEY_LENGTH} characters, this one has {len(apikey)}")
+        return apikey
+
+    @field_validator("provider_timeout_seconds", mode="before")
+    @classmethod
+    def _timeouts(cls, value: Any) -> Any:
+        if not isinstance(value, str | int | float):
+            return value
+        parts = [float(part) for part in str(value).split(",")]
+        if len(parts) > 2 or min(parts) <= 0:
+            raise ValueError('must be positive seconds, as "3,15" (single, batch) or one number for both')
+        return parts[0], parts[-1]
+
+    @field_validator("billed_codes", "sms_not_asked", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @property
+    def broker_is_redis(self) -> bool:
+        """Whether messages come over Redis (else AMQP)."""
+        return self.broker_url.startswith("redis")
+
+    def slots(self, lane: Lane) -> int:
+        """``PRESEND_<LANE>_SLOTS``."""
+        return int(getattr(self, f"{lane}_slots"))
+
+    def linger_seconds(self, lane: Lane) -> float:
+        """``PRESEND_<LANE>_LINGER_SECONDS``."""
+        return float(getattr(self, f"{lane}_linger_seconds"))
+
+    @property
+    def max_age_seconds(self) -> dict[Lane, float]:
+        """``PRESEND_<LANE>_MAX_AGE_SECONDS`` by lane."""
+        return {lane: float(getattr(self, f"{lane}_max_age_seconds")) for lane in Lane}
+
+    @property
+    def recharge_expiry(self) -> timedelta:
+        """``PRESEND_RECHARGE_EXPIRY_SECONDS``."""
+        return timedelta(seconds=self.recharge_expiry_seconds)
+
+    def require_apikey(self) -> str:
+        """Return the provider's key, for processes that call the provider."""
+        if not self.provider_apikey:
+            raise SettingsError(
+                "PRESEND_PROVIDER_APIKEY is not set: write the account's 32-character key there "
+                "(the sandbox takes 7c11272au708345c834b8ue81ac78972)"
+            )
+        return self.provider_apikey
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings; ``SettingsError`` names every wrong one and what it must be."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        raise SettingsError(
+            "; ".join(
+                f"PRESEND_{'_'.join(str(part) for part in error['loc'][:1]).upper()} {_plain(error)}"
+                for error in exc.errors(include_input=False, include_url=False)
+            )
+        ) from None
+
+
+def _plain(error: Any) -> str:
+    """Pydantic's words without its prefix, and never the value, which may hold a secret."""
+    return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")

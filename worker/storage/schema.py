@@ -1,0 +1,148 @@
+"""The tables. ``migrations/`` creates them; ``alembic check`` holds the two together."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"pk": "%(table_name)s_pkey", "ix": "%(table_name)s_%(column_0_name)s_idx"}
+)
+
+_moment = DateTime(timezone=True)
+_uuid = Uuid(as_uuid=False)
+
+port_record = Table(
+    "port_record",
+    metadata,
+    Column("msisdn", BigInteger, primary_key=True, autoincrement=False),
+    Column("status", Text, nullable=False),
+    Column("range_holder", Text),
+    Column("current_operator", Text),
+    Column("area", Text),
+    Column("observed_at", _moment, nullable=False),
+    Column("changed_at", _moment),
+    Column("source", Text, nullable=False),
+)
+
+port_change = Table(
+    "port_change",
+    metadata,
+    Column("msisdn", BigInteger, nullable=False),
+    Column("donor", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("observed_after", _moment, nullable=False),
+    Column("observed_before", _moment, nullable=False),
+    Column("doubtful", Boolean, nullable=False),
+    Column("batch_id", _uuid, nullable=False),
+    Column("event_id", _uuid, nullable=False),
+    PrimaryKeyConstraint("msisdn", "observed_before"),
+    Index(None, "batch_id"),
+)
+
+lookup_call = Table(
+    "lookup_call",
+    metadata,
+    Column("id", _uuid, primary_key=True),
+    Column("batch_id", _uuid, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("sent_at", _moment, nullable=False),
+    Column("answered_at", _moment),
+    Column("numbers", Integer, nullable=False),
+    # numbers the provider charged for, as its codes say; null while calling and where lost
+    Column("billed", Integer),
+    # calling, answered, refused or lost
+    Column("outcome", Text, nullable=False),
+    # no honest answer can come later than this; a call still `calling` then is lost
+    Column("until", _moment, nullable=False),
+    Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
+)
+
+lookup_batch = Table(
+    "lookup_batch",
+    metadata,
+    Column("id", _uuid, primary_key=True),
+    Column("lane", Text, nullable=False),
+    Column("decided_at", _moment, nullable=False),
+    Column("numbers", Integer, nullable=False),
+    # when the broker had confirmed every event of the batch; null: the relay may have to send them
+    Column("emitted_at", _moment),
+    Index("lookup_batch_unemitted_idx", "decided_at", postgresql_where=text("emitted_at IS NULL")),
+)
+
+in_flight = Table(
+    "in_flight",
+    metadata,
+    Column("msisdn", BigInteger, primary_key=True, autoincrement=False),
+    Column("call_id", _uuid, nullable=False),
+    Column("until", _moment, nullable=False),
+    prefixes=["UNLOGGED"],
+)
+
+check_request = Table(
+    "check_request",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("msisdn", BigInteger),
+    Column("asked_operator", Text),
+    Column("failure_code", Text),
+    Column("status", Text),
+    Column("range_holder", Text),
+    Column("current_operator", Text),
+    Column("target_operator", Text),
+    Column("area", Text),
+    Column("observed_at", _moment),
+    Column("decision", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("answered_from", Text),
+    Column("batch_id", _uuid, nullable=False),
+    Column("call_id", _uuid),
+    Column("event_id", _uuid, nullable=False),
+    Column("received_at", _moment, nullable=False),
+    Column("decided_at", _moment, nullable=False),
+    PrimaryKeyConstraint("source", "lane", "reference", "attempt"),
+    Index(None, "batch_id"),
+    Index(None, "msisdn"),
+)
+
+gate = Table(
+    "gate",
+    metadata,
+    # always true: the table has one row at most, and that row means closed
+    Column("closed", Boolean, primary_key=True),
+    Column("closed_at", _moment, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("id", _uuid, primary_key=True),
+    Column("task", Text),
+    # the item's arguments, or {"base64": …} where the body could not be decoded; `json`, not
+    # `jsonb`: it keeps what was sent, \\u0000 included
+    Column("payload", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("queue", Text),
+    Column("received_at", _moment, nullable=False),
+    Column("replayed_at", _moment),
+    Index(None, "received_at"),
+)
