@@ -9,5 +9,6 @@
 ``freshness``             when a stored record may answer
 ``decision``              the decision table
 ``events``                the CloudEvents that leave presend
+``changes``               what a new answer changes in the stored record
 ========================  ==================================================================
 """

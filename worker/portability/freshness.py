@@ -1,0 +1,73 @@
+"""When a stored record may answer, so that nothing is bought.
+
+6.53 % of all users had ported by 2023-01, after 1 % in 2020-12 (the provider's document): 7.4e-5 a
+day. A record one day old is wrong less often than the provider's own 99.99 % allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.portability.failure_codes import FailureClass
+from worker.portability.records import AnsweredFrom, PortRecord, Status
+from worker.portability.requests import CheckRequest, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The rules by which a stored record answers a request."""
+
+    # age in seconds from which a record no longer answers, by lane; direct callers state their own
+    max_age_seconds: Mapping[Lane, float]
+
+    def answered_from(
+        self,
+        request: CheckRequest,
+        record: PortRecord | None,
+        *,
+        failure_class: FailureClass | None,
+        now: datetime,
+        shares_from: datetime | None = None,
+    ) -> AnsweredFrom | None:
+        """STORED or SHARED where the record answers, None where the provider must be asked.
+
+        ``shares_from`` is the sent_at of another request's call that this one waited for: what it or a
+        later call learned answers whatever it is, for it was bought for everyone who waited.
+        """
+        if record is None:
+            return None
+        if shares_from is not None and record.observed_at >= shares_from:
+            return AnsweredFrom.SHARED
+        if record.status is Status.UNKNOWN:
+            return None
+        if request.lane is Lane.DIRECT:
+            accepted = request.max_age_seconds
+            fresh = accepted is not None and _age_seconds(record, now) <= accepted
+        else:
+            fresh = not _speaks_against(request, record, failure_class) and (
+                _age_seconds(record, now) < self.max_age_seconds[request.lane]
+            )
+        return AnsweredFrom.STORED if fresh else None
+
+
+def _speaks_against(request: CheckRequest, record: PortRecord, failure_class: FailureClass | None) -> bool:
+    """Whether what happened since is evidence against the record, however young it is."""
+    if request.lane is Lane.RECHARGE:
+        return request.attempt > 1  # the first answer did not help
+    named = None if record.status is Status.INVALID else record.current_operator
+    if failure_class is FailureClass.PORTED:
+        return named is None or named == request.operator
+    return named == request.operator and record.observed_at <= _failure_moment(request)
+
+
+def _failure_moment(request: CheckRequest) -> datetime:
+    """When the SMS failed: at the latest when its report arrived, for a producer's clock may run ahead."""
+    failed_at = request.failed_at
+    return request.received_at if failed_at is None else min(failed_at, request.received_at)
+
+
+def _age_seconds(record: PortRecord, now: datetime) -> float:
+    """The record's age; one from the future (another host's clock) counts as new."""
+    return max((now - record.observed_at).total_seconds(), 0.0)
