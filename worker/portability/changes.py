@@ -48,7 +48,7 @@ def observed_change(old: PortRecord | None, new: PortRecord, *, batch_id: str) -
 
 
 def doubtful(old: PortRecord, new: PortRecord) -> bool:
-    """Whether a change is against the regulator's rules: within 120 days of the last, or of an MVNO number."""
+    """Whether a change breaks the regulator's rules: within 120 days of the last, or of an MVNO number."""
     if Status.VIRTUAL in (old.status, new.status):
         return True
     return old.changed_at is not None and new.observed_at - old.changed_at < PORT_LOCK

@@ -162,7 +162,7 @@ def _rows(csv_text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
                 {column: (row[column] or "").strip() for column in ("code", "operator", "class")},
             )
     except csv.Error as error:
-        raise SettingsError(f"{name}, line {reader.line_num}: {error}") from error
+        raise SettingsError(f"{name}, line {reader.reader.line_num}: {error}") from error
 
 
 def _entry(row: Mapping[str, str]) -> tuple[bool, str, FailureClass]:
