@@ -1,0 +1,42 @@
+# Needs make and Python 3.11 or newer, nothing else. Everything is installed into .venv, once.
+# `make test ARGS="-k gate -x"` passes arguments on to pytest, PYTHON=... picks the interpreter.
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test check bench clean
+
+demo: $(INSTALLED)
+	@$(BIN)/presend demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/benchmarks $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+
+clean:
+	rm -rf .venv .presend .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "presend needs Python 3.11 or newer, and none was found: install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "$$python cannot make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "Installing presend into .venv with $$python, once"; \
+	"$$python" -m venv --clear .venv && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	touch $@
