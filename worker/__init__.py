@@ -1,0 +1,14 @@
+"""presend: between the queues of a recharge system and an SMS gateway, and a paid carrier look-up.
+
+The one way data flows, and where each step lives:
+
+1. ``intake``       a queue message becomes check requests, or a dead letter with its reason
+2. ``batching``     a lane gathers requests; ``lane`` gives it threads, ``consumer`` feeds it from the queue
+3. ``carrier``      one provider call; ``buyer`` names it first and accounts for it
+4. ``portability``  pure rules decide
+5. ``storage``      one transaction a batch: records, changes, ledger, outbox mark
+6. ``publisher``    events with confirms; then the messages are acknowledged, last of all
+
+``pipeline`` reads like these six lines. ``bootstrap`` builds it from ``config``; ``app`` is the Celery app;
+``upkeep`` is the one process that sends what was left unsent and sweeps up after crashes.
+"""

@@ -27,7 +27,9 @@ APIKEY_LENGTH = 32
 class Settings(BaseSettings):
     """What presend is told. Frozen; read once a process by :func:`load`."""
 
-    model_config = SettingsConfigDict(env_prefix="PRESEND_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PRESEND_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     # Where messages come from and events go: amqp://, amqps://, redis:// or rediss://
     broker_url: str = "amqp://guest:guest@127.0.0.1:5672//"
@@ -126,7 +128,9 @@ class Settings(BaseSettings):
     @field_validator("billed_codes", "sms_not_asked", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @property
     def broker_is_redis(self) -> bool:

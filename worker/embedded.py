@@ -120,6 +120,8 @@ def embedded(folder: Path, *, durable: bool = True) -> Iterator[Engines]:
             yield Engines(database_url, redis_url)
         finally:
             _stop(started)
+            for each in started:
+                each.wait()  # a child ended is a zombie until asked for
             _drop_socket_folder(folder)
 
 
@@ -350,11 +352,22 @@ def _stop(engines: list[Any], followers: Sequence[Any] = ()) -> None:
     for engine in engines:  # all signals first: a second Ctrl-C during the wait leaves nothing running
         with contextlib.suppress(psutil.NoSuchProcess):
             engine.send_signal(signal.SIGINT if engine.name() == "postgres" else signal.SIGTERM)
-    _, alive = psutil.wait_procs([*engines, *followers], timeout=_STOP_SECONDS)
-    for each in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-    psutil.wait_procs(alive, timeout=_STOP_SECONDS)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while alive := [each for each in (*engines, *followers) if _runs(each)]:
+        if time.monotonic() > deadline:
+            for each in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+        time.sleep(_POLL_SECONDS)
+
+
+def _runs(process: Any) -> bool:
+    """Whether it does; a zombie does not, though a container without an init keeps it for ever."""
+    psutil = _psutil()
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 # PostgreSQL
@@ -444,10 +457,13 @@ def _socket_folder(folder: Path, account: _Account) -> Path:
 
 
 def _drop_socket_folder(folder: Path) -> None:
+    """With the lock file a killed PostgreSQL left in it, by which a recycled process id would stop the next."""
     run = folder / "run"
     if run.is_symlink():
         shutil.rmtree(run.readlink(), ignore_errors=True)
         run.unlink()
+    elif run.exists():
+        shutil.rmtree(run)
 
 
 # Valkey

@@ -18,7 +18,7 @@ _FIELD_LIMIT = 2000
 """Characters of one field that a log line may carry."""
 
 
-def configure(*, level: int = logging.INFO, json: bool | None = None) -> None:
+def configure(*, level: int | str = logging.INFO, json: bool | None = None) -> None:
     """Send structlog and the standard library to stderr; JSON unless a terminal is watching."""
     as_json = not sys.stderr.isatty() if json is None else json
     shared: list[Any] = [

@@ -106,7 +106,7 @@ def _may_pass(exc: DBAPIError) -> bool:
     sqlstate = getattr(exc.orig, "sqlstate", None)
     if sqlstate is None:  # the connection itself failed: psycopg knows no SQLSTATE then
         return isinstance(exc, OperationalError) or exc.connection_invalidated
-    return sqlstate.startswith(_PASSING)
+    return bool(sqlstate.startswith(_PASSING))
 
 
 def _words(exc: DBAPIError) -> str:
@@ -115,4 +115,3 @@ def _words(exc: DBAPIError) -> str:
     if isinstance(original, psycopg.Error) and original.diag.message_primary:
         return f"{original.diag.sqlstate}: {original.diag.message_primary}"
     return str(original).splitlines()[0] if str(original) else type(original).__name__
-

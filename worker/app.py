@@ -1,0 +1,89 @@
+"""The Celery app; ``celery -A worker.app …`` is all that Flower and operators need.
+
+Importing it reads nothing: the app takes its configuration from ``PRESEND_*`` on first use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from worker import config, logs
+from worker.carrier.protocol import MAX_BATCH
+from worker.config import Settings
+from worker.consumer import Drain
+from worker.portability.requests import Lane
+from worker.queues import lane_queues
+
+_VISIBILITY_SECONDS = 300
+"""Redis: an unacknowledged message is given to another worker after so long. Several times the longest
+hold of a batch; Celery's hour would leave a shopper's message lying after a crash."""
+
+
+class PresendApp(Celery):
+    """Celery, configured from presend's settings when somebody first asks."""
+
+    def on_configure(self) -> None:  # type: ignore[override] # a signal unless a subclass makes it a method
+        """Celery calls this once, before it reads its configuration."""
+        self.config_from_object(celery_settings(config.load()))
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return what Celery has to know, given what presend was told."""
+    prefetch = MAX_BATCH * (max(settings.slots(lane) for lane in (Lane.RECHARGE, Lane.SMS)) + 1)
+    return {
+        "broker_url": settings.broker_url,
+        "result_backend": settings.redis_url,
+        "result_expires": settings.result_seconds,
+        "task_queues": lane_queues(redis=settings.broker_is_redis),
+        "task_routes": {"recharge.*": {"queue": "recharge"}, "sms.*": {"queue": "sms"}},
+        "task_default_queue": "sms",
+        "task_default_exchange": "",
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        "task_send_sent_event": False,
+        "worker_consumer": "worker.consumer:QueueConsumer",
+        # Messages are gathered on the consumer's thread and batches run on threads of the lane's own.
+        "worker_pool": "solo",
+        "worker_concurrency": 1,
+        "worker_prefetch_multiplier": prefetch,
+        "worker_send_task_events": settings.task_events,
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_channel_error_retry": True,
+        "broker_heartbeat": 10,
+        "broker_transport_options": _transport_options(settings),
+        "timezone": "UTC",
+    }
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if settings.broker_is_redis:
+        return {
+            "visibility_timeout": _VISIBILITY_SECONDS,
+            # Celery's own throttle would look for lost messages every 100 s only.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        }
+    return {"confirm_publish": True}
+
+
+app = PresendApp("presend", include=["tasks.precheck", "tasks.recheck"])
+app.steps["consumer"].add(Drain)
+
+
+@setup_logging.connect
+def _configure_logs(loglevel: int | str = "INFO", **_options: Any) -> None:
+    """Keep Celery from setting up logging of its own."""
+    logs.configure(level=loglevel)

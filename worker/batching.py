@@ -1,0 +1,205 @@
+"""Batching: a lane gathers requests; a free slot takes all that waits, at most 1000 distinct numbers.
+
+No threads, no Celery, no clock of its own: :mod:`worker.lane` drives it under a lock, the consumer and
+the front door feed it through a lane. Natural gathering: while every slot is busy requests pile up, so
+batches grow with the load and a lone request is never made to wait for company (unless the lane lingers).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from worker.carrier.protocol import MAX_BATCH
+from worker.portability.records import CheckedRequest
+from worker.portability.requests import CheckRequest
+
+WAITERS_A_BATCH = 4 * MAX_BATCH
+"""Requests one batch may carry: many may wait for one number, but a transaction must stay short."""
+
+_PROBING_AFTER = 2
+"""Lost calls in a row after which a lane asks for one number only, until one answer comes."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request waiting in a lane, and what has happened to it so far."""
+
+    request: CheckRequest
+    # whatever the feeder needs to settle it with; the lane hands it back untouched
+    token: Any = None
+    # monotonic seconds past which the request is decided without an answer; None: never
+    deadline: float | None = None
+    # monotonic seconds of its arrival in the lane
+    arrived_at: float = 0.0
+    # sent_at of another request's call for the number, whose answer this request shares
+    shares_from: datetime | None = None
+    # monotonic seconds since when it waits for another request's call
+    sharing_since: float | None = None
+    # look-ups that were, or may have been, bought for this request
+    bought: int = 0
+    # provider calls that failed while it waited
+    failures: int = 0
+    # the batcher's generation when it arrived
+    generation: int = 0
+    # decided, by whichever batch came first
+    settled: bool = False
+    # taken out because its deadline passed
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A request that has to wait again, and for how long."""
+
+    waiter: Waiter
+    seconds: float
+
+
+@dataclass(slots=True)
+class BatchOutcome:
+    """What became of a batch's requests: each is in exactly one of the three lists."""
+
+    decided: list[tuple[Waiter, CheckedRequest]] = field(default_factory=list)
+    # parked as dead letters, with the reason
+    rejected: list[tuple[Waiter, str]] = field(default_factory=list)
+    postponed: list[Postponed] = field(default_factory=list)
+    # whether the provider call failed; None: no call was made
+    lost: bool | None = None
+    # seconds for which the whole lane must not call (the gate is closed)
+    pause_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Batcher:
+    """One lane's waiting requests, its busy slots, and when the next batch may start."""
+
+    slots: int
+    linger_seconds: float
+    # monotonic seconds
+    clock: Callable[[], float]
+    # between 0 and 1; spreads pauses so that workers do not return together
+    jitter: Callable[[], float]
+    cap: int = MAX_BATCH
+    busy: int = field(default=0, init=False)
+    lost_in_a_row: int = field(default=0, init=False)
+    _generation: int = field(default=0, init=False)
+    _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
+    _postponed: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
+    _deadlines: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
+    _paused_until: float = field(default=0.0, init=False)
+    _sequence: Any = field(default_factory=itertools.count, init=False)
+
+    def add(self, waiters: Iterable[Waiter]) -> None:
+        """Let requests wait for the next batch."""
+        now = self.clock()
+        for waiter in waiters:
+            waiter.arrived_at, waiter.generation = now, self._generation
+            if waiter.deadline is not None:
+                heapq.heappush(self._deadlines, (waiter.deadline, next(self._sequence), waiter))
+            self._wait(waiter)
+
+    def postpone(self, waiters: Iterable[Waiter], seconds: float) -> None:
+        """Let requests wait again, but not before ``seconds`` from now; forgotten ones are not taken back."""
+        ready_at = self.clock() + seconds
+        for waiter in waiters:
+            if waiter.generation == self._generation and not waiter.settled:
+                heap = self._deadlines if waiter.overdue else self._postponed
+                heapq.heappush(heap, (ready_at, next(self._sequence), waiter))
+
+    def next_batch(self) -> list[Waiter] | None:
+        """Take a slot and the requests that have waited longest, if a batch is due now."""
+        now = self.clock()
+        self._return_postponed(now)
+        due_at = self._due_at()
+        if due_at is None or due_at > now:
+            return None
+        batch = self._take()
+        if batch:
+            self.busy += 1
+        return batch or None
+
+    def overdue(self) -> list[Waiter]:
+        """Take out the undecided requests whose deadline has passed, waiting or in a call; needs no slot."""
+        now = self.clock()
+        taken = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, waiter = heapq.heappop(self._deadlines)
+            if not waiter.settled:
+                waiter.overdue = True
+                taken.append(waiter)
+        return taken
+
+    def done(self, *, lost: bool | None = None) -> None:
+        """Give a slot back; ``lost`` says whether its call failed (None: no call was made)."""
+        self.busy -= 1
+        if lost is False:
+            self.lost_in_a_row = 0
+            self._paused_until = 0.0
+        elif lost:
+            self.lost_in_a_row += 1
+            longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.lost_in_a_row - 1))
+            self.pause(longest * (0.5 + self.jitter() / 2))
+
+    def pause(self, seconds: float) -> None:
+        """Start no batch for so long."""
+        self._paused_until = max(self._paused_until, self.clock() + seconds)
+
+    def wake_at(self) -> float | None:
+        """Return when to look again if nothing else happens, in monotonic seconds; None: never."""
+        moments = [moment for moment in (self._due_at(),) if moment is not None]
+        moments += [heap[0][0] for heap in (self._postponed, self._deadlines) if heap]
+        return min(moments, default=None)
+
+    def forget(self) -> None:
+        """Drop every request, those in a call once it ends: their messages went back to the broker."""
+        self._generation += 1
+        self._groups.clear()
+        self._postponed.clear()
+        self._deadlines.clear()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, postponed ones included."""
+        return sum(map(len, self._groups.values())) + len(self._postponed)
+
+    def _wait(self, waiter: Waiter) -> None:
+        # A request without a number is decided by rule: it takes no place of another's.
+        key = waiter.request.msisdn or id(waiter)
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = [waiter]
+        else:
+            group.append(waiter)
+
+    def _return_postponed(self, now: float) -> None:
+        while self._postponed and self._postponed[0][0] <= now:
+            _, _, waiter = heapq.heappop(self._postponed)
+            if not waiter.overdue and not waiter.settled:
+                self._wait(waiter)
+                self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=False)
+
+    def _due_at(self) -> float | None:
+        if not self._groups or self.busy >= self.slots:
+            return None
+        if self.lost_in_a_row >= _PROBING_AFTER and self.busy:
+            return None
+        oldest = next(iter(self._groups.values()))[0].arrived_at
+        full = len(self._groups) >= self.cap
+        return max(self._paused_until, 0.0 if full else oldest + self.linger_seconds)
+
+    def _take(self) -> list[Waiter]:
+        cap = 1 if self.lost_in_a_row >= _PROBING_AFTER else self.cap
+        batch: list[Waiter] = []
+        while cap and self._groups and len(batch) < WAITERS_A_BATCH:
+            _, group = self._groups.popitem(last=False)
+            live = [waiter for waiter in group if not waiter.overdue and not waiter.settled]
+            batch += live
+            cap -= bool(live)
+        return batch

@@ -1,0 +1,119 @@
+"""Composition root: the settings become a pipeline. Everything that is built is built here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from worker import config
+from worker.buyer import Buyer
+from worker.carrier.client import HttpCarrier
+from worker.config import Settings
+from worker.consumer import Parts
+from worker.errors import SettingsError
+from worker.intake import Intake
+from worker.pipeline import Pipeline, Rules
+from worker.portability.failure_codes import FailureCodes
+from worker.portability.freshness import Freshness
+from worker.portability.requests import Lane
+from worker.publisher import Publisher, publisher_for
+from worker.results import ResultWriter
+from worker.storage.engine import connect
+
+_QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Presend:
+    """Everything a process of presend works with."""
+
+    settings: Settings
+    database: Engine
+    carrier: HttpCarrier
+    publisher: Publisher
+    pipeline: Pipeline
+
+
+def build(settings: Settings) -> Presend:
+    """Build a process's parts; connections are opened on first use."""
+    slots = max(settings.slots(lane) for lane in Lane)
+    database = connect(settings.database_url, connections=2 * slots + 4)
+    carrier = HttpCarrier(
+        settings.provider_url,
+        settings.require_apikey(),
+        single_timeout_seconds=settings.provider_timeout_seconds[0],
+        batch_timeout_seconds=settings.provider_timeout_seconds[1],
+        max_connections=2 * slots,
+    )
+    publisher = publisher_for(settings.broker_url, stream_length=settings.stream_length)
+    pipeline = Pipeline(
+        database=database,
+        buyer=Buyer(
+            carrier,
+            database,
+            timeout_seconds=settings.provider_timeout_seconds,
+            billed_codes=settings.billed_codes,
+        ),
+        publisher=publisher,
+        rules=rules(settings),
+        provider=settings.provider_url,
+    )
+    return Presend(settings, database, carrier, publisher, pipeline)
+
+
+def rules(settings: Settings) -> Rules:
+    """Return what the decisions rest on."""
+    return Rules(
+        freshness=Freshness(settings.max_age_seconds),
+        failure_codes=failure_codes(settings.failure_codes),
+        not_asked=settings.sms_not_asked,
+        max_attempts=settings.max_attempts,
+        share_wait_seconds=settings.recharge_share_wait_seconds,
+    )
+
+
+def failure_codes(overrides: Path | None) -> FailureCodes:
+    """Return the shipped table of failure codes, with the user's file over it."""
+    shipped = FailureCodes.shipped()
+    if overrides is None:
+        return shipped
+    try:
+        text = overrides.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"PRESEND_FAILURE_CODES: {overrides} cannot be read ({exc})") from exc
+    return shipped.overridden_by(text)
+
+
+def consumer_parts() -> Parts:
+    """Return what this process's consumer is built from, built on first use."""
+    presend = this_process()
+    settings = presend.settings
+    return Parts(
+        pipeline=presend.pipeline,
+        results=ResultWriter(settings.redis_url, keep_seconds=settings.result_seconds),
+        intake=intakes(settings),
+        slots={lane: settings.slots(lane) for lane in _QUEUE_LANES},
+        linger_seconds={lane: settings.linger_seconds(lane) for lane in _QUEUE_LANES},
+    )
+
+
+def intakes(settings: Settings) -> dict[Lane, Intake]:
+    """Return the reader of each queue's messages."""
+    return {
+        Lane.RECHARGE: Intake(Lane.RECHARGE, expiry=settings.recharge_expiry),
+        Lane.SMS: Intake(Lane.SMS),
+    }
+
+
+def this_process() -> Presend:
+    """Return the parts of this process; a fork gets its own, for connections cannot be shared."""
+    return _of_process(os.getpid())
+
+
+@cache
+def _of_process(_pid: int) -> Presend:
+    return build(config.load())

@@ -1,0 +1,243 @@
+"""Step 3: ask the provider, and account for every call.
+
+Each HTTP call is named in ``lookup_call`` before it is made. A refused batch is halved until the number
+at fault stands alone, so that its 999 neighbours are answered; an account fault ends the purchase at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from worker import logs
+from worker.carrier.protocol import Answer, CarrierLookup, Unanswered
+from worker.errors import (
+    AccountFault,
+    AnswerLost,
+    CarrierError,
+    ContractBreach,
+    RequestRefused,
+    StorageUnavailable,
+    TransientFault,
+)
+from worker.portability.records import Status
+from worker.storage import calls, engine
+from worker.storage.calls import Call
+from worker.storage.ids import new_id
+
+log = logs.get(__name__)
+
+_ACCOUNT_CODES = {-1, -5, -6}
+_MARGIN_SECONDS = 5.0
+"""A call's numbers are held this much longer than its time-out: the time to commit its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """An answer and the call that brought it."""
+
+    answer: Answer
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCall:
+    """How a call ended; written in the transaction that stores its answers."""
+
+    call: Call
+    msisdns: Sequence[str]
+    outcome: str
+    answered_at: datetime | None
+    billed: int | None
+
+
+@dataclass(slots=True)
+class Purchase:
+    """What became of the numbers that were asked for."""
+
+    bought: dict[str, Bought] = field(default_factory=dict)
+    # numbers without an answer -> whether they may have been billed all the same
+    unanswered: dict[str, bool] = field(default_factory=dict)
+    ended: list[EndedCall] = field(default_factory=list)
+    account_fault: AccountFault | None = None
+    # whether a call failed for a passing reason
+    lost: bool = False
+    # whether /balance was asked, and the account was well
+    account_well: bool = False
+
+
+class Buyer:
+    """Makes provider calls for numbers that are held in ``in_flight``."""
+
+    def __init__(
+        self,
+        carrier: CarrierLookup,
+        database: Engine,
+        *,
+        timeout_seconds: tuple[float, float],
+        billed_codes: frozenset[int],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._carrier = carrier
+        self._database = database
+        self._single_seconds, self._batch_seconds = timeout_seconds
+        self._billed_codes = billed_codes
+        self._now = now
+
+    def hold_seconds(self, numbers: int) -> float:
+        """How long a call for so many numbers may hold them."""
+        return (self._single_seconds if numbers == 1 else self._batch_seconds) + _MARGIN_SECONDS
+
+    def buy(self, call: Call, msisdns: Collection[str]) -> Purchase:
+        """Ask for numbers that ``call`` holds; every one ends in ``bought`` or ``unanswered``."""
+        purchase = Purchase()
+        parts = deque([(call, list(msisdns))])
+        while parts:
+            part, numbers = parts.popleft()
+            if purchase.account_fault or purchase.lost:
+                self._end(purchase, part, numbers, calls.REFUSED, billed=0)
+                self._leave(purchase, numbers, maybe_billed=False)
+                continue
+            for half in self._ask(purchase, part, numbers):
+                further = self._named(purchase, part, half)
+                if further is not None:
+                    parts.append((further, half))
+        return purchase
+
+    def _ask(self, purchase: Purchase, call: Call, numbers: list[str]) -> list[list[str]]:
+        """Make one call; return the groups of its numbers that have to be asked again by themselves."""
+        try:
+            if len(numbers) == 1:
+                answers: Sequence[Answer | Unanswered] = [self._carrier.lookup(numbers[0])]
+            else:
+                answers = self._carrier.lookup_batch(numbers)
+        except RequestRefused as exc:
+            return self._refused(purchase, call, numbers, exc)
+        except AccountFault as exc:
+            purchase.account_fault = exc
+            self._end(purchase, call, numbers, calls.REFUSED, billed=0)
+            self._leave(purchase, numbers, maybe_billed=False)
+        except AnswerLost as exc:
+            self._failed(purchase, call, numbers, exc, outcome=calls.LOST, billed=None)
+        except (TransientFault, ContractBreach) as exc:
+            self._failed(purchase, call, numbers, exc, outcome=calls.REFUSED, billed=0)
+        else:
+            return self._answered(purchase, call, answers)
+        return []
+
+    def _answered(
+        self, purchase: Purchase, call: Call, answers: Sequence[Answer | Unanswered]
+    ) -> list[list[str]]:
+        missing = [answer for answer in answers if isinstance(answer, Unanswered)]
+        billed = 0
+        for answer in answers:
+            if isinstance(answer, Answer):
+                purchase.bought[answer.msisdn] = Bought(answer, call)
+                billed += answer.code in self._billed_codes
+        alone: list[list[str]] = []
+        for item in missing:
+            if item.code in _ACCOUNT_CODES:
+                purchase.account_fault = AccountFault(item.reason, code=item.code)
+                self._leave(purchase, [item.msisdn], maybe_billed=False)
+            elif item.code == 1:
+                alone.append([item.msisdn])
+            else:
+                self._leave(purchase, [item.msisdn], maybe_billed=item.code is None)
+        nameless = any(item.code is None for item in missing)
+        asked_again = {msisdn for group in alone for msisdn in group}
+        settled = [answer.msisdn for answer in answers if answer.msisdn not in asked_again]
+        purchase.lost = purchase.lost or any(item.code not in {1, *_ACCOUNT_CODES} for item in missing)
+        self._end(purchase, call, settled, calls.LOST if nameless else calls.ANSWERED, billed=billed)
+        return alone
+
+    def _refused(
+        self, purchase: Purchase, call: Call, numbers: list[str], refusal: RequestRefused
+    ) -> list[list[str]]:
+        """Find the number at fault, once the account itself is known to be well."""
+        fault = None if purchase.account_well else self._account_fault()
+        purchase.account_well = fault is None
+        if fault is not None:
+            purchase.account_fault = fault
+            self._end(purchase, call, numbers, calls.REFUSED, billed=0)
+            self._leave(purchase, numbers, maybe_billed=False)
+            return []
+        if len(numbers) == 1 and refusal.code == 1:
+            answer = Answer(numbers[0], code=1, status=Status.INVALID)
+            purchase.bought[numbers[0]] = Bought(answer, call)
+            self._end(purchase, call, numbers, calls.ANSWERED, billed=0)
+            return []
+        if len(numbers) == 1:
+            self._failed(purchase, call, numbers, refusal, outcome=calls.REFUSED, billed=0)
+            return []
+        log.warning("batch_halved", batch_id=call.batch_id, numbers=len(numbers), code=refusal.code)
+        self._end(purchase, call, [], calls.REFUSED, billed=0)
+        middle = len(numbers) // 2
+        return [numbers[:middle], numbers[middle:]]
+
+    def _account_fault(self) -> AccountFault | None:
+        """Ask ``/balance`` whether a refusal was about the account: 1, -1 and -6 there say so."""
+        try:
+            self._carrier.balance()
+        except AccountFault as exc:
+            return exc
+        except RequestRefused as exc:
+            return AccountFault(str(exc), code=exc.code)
+        except CarrierError:
+            return None
+        return None
+
+    def _failed(
+        self,
+        purchase: Purchase,
+        call: Call,
+        numbers: Sequence[str],
+        fault: CarrierError,
+        *,
+        outcome: str,
+        billed: int | None,
+    ) -> None:
+        report = log.error if isinstance(fault, ContractBreach | RequestRefused) else log.warning
+        report(
+            "call_failed",
+            batch_id=call.batch_id,
+            lane=call.lane,
+            numbers=len(numbers),
+            fault=type(fault).__name__,
+            code=fault.code,
+            error=str(fault),
+        )
+        purchase.lost = True
+        self._end(purchase, call, numbers, outcome, billed=billed)
+        self._leave(purchase, numbers, maybe_billed=billed is None)
+
+    def _named(self, purchase: Purchase, parent: Call, numbers: Sequence[str]) -> Call | None:
+        """Name a further call for numbers that ``parent`` holds; without its name it is not made."""
+        call = replace(
+            parent,
+            id=new_id(),
+            sent_at=self._now(),
+            numbers=len(numbers),
+            hold_seconds=self.hold_seconds(len(numbers)),
+        )
+        try:
+            engine.read(self._database, lambda to: calls.split(to, call, numbers, from_id=parent.id))
+        except StorageUnavailable as exc:
+            log.warning("call_not_made", batch_id=call.batch_id, numbers=len(numbers), error=str(exc))
+            self._leave(purchase, numbers, maybe_billed=False)
+            return None
+        return call
+
+    def _end(
+        self, purchase: Purchase, call: Call, numbers: Sequence[str], outcome: str, *, billed: int | None
+    ) -> None:
+        answered_at = None if outcome == calls.LOST and billed is None else self._now()
+        purchase.ended.append(EndedCall(call, numbers, outcome, answered_at, billed))
+
+    @staticmethod
+    def _leave(purchase: Purchase, numbers: Sequence[str], *, maybe_billed: bool) -> None:
+        for msisdn in numbers:
+            purchase.unanswered[msisdn] = maybe_billed

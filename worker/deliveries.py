@@ -1,0 +1,213 @@
+"""A delivery: one queue message held until it is settled, shown to Flower and ``celery inspect`` as a task.
+
+Arguments are masked before they leave this module.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+
+from worker.errors import Rejected
+from worker.portability.msisdn import mask_all
+from worker.portability.records import CheckedRequest
+from worker.portability.requests import Lane
+from worker.results import TaskResult
+from worker.storage.dead_letters import DeadLetter
+from worker.storage.ids import new_id
+
+_LETTERS = UUID("5a8f6f1c-7d0e-5b52-9f0e-0c1b6f6d2a55")
+"""Namespace of dead letter ids made from a message's id: the same message is parked once."""
+_LONGEST_ARGUMENTS = 400
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Delivery:
+    """One message, from receipt to acknowledgement; also Celery's idea of a request."""
+
+    # kombu's message; only the consumer's own thread may acknowledge it
+    message: Any
+    # the task's id, as its producer knows it; made up where the message has none
+    id: str
+    # the task's name, as Flower shows it
+    name: str
+    lane: Lane | None
+    # whether the message is a `*_many`
+    many: bool
+    arguments: Mapping[str, Any]
+    received_at: datetime
+    # the consumer's connection that brought it; on any later one it cannot be acknowledged
+    generation: int
+    wants_result: bool = True
+    # items still to be settled
+    left: int = 1
+    # a result per item, in item order
+    values: list[Any] = field(default_factory=list)
+    # why the whole message was rejected
+    reason: str | None = None
+    decisions: Counter[str] = field(default_factory=Counter)
+    # monotonic seconds at which a batch took it
+    started: float | None = None
+    acknowledged: bool = False
+    # Celery asks a request for its task's acks_late
+    task: Any = None
+
+    def expect(self, items: int) -> None:
+        """Say how many items have to be settled."""
+        self.left = items
+        self.values = [None] * items
+
+    def decided(self, index: int, row: CheckedRequest, data: Any) -> None:
+        """Settle an item with its decision."""
+        self.values[index] = data
+        self.decisions[f"{row.decision} ({row.reason})"] += 1
+        self.left -= 1
+
+    def rejected(self, index: int, reason: str) -> None:
+        """Settle an item as a dead letter."""
+        if self.many:
+            self.values[index] = {"rejected": reason}
+            self.decisions["rejected"] += 1
+        else:
+            self.reason = reason
+        self.left -= 1
+
+    def result(self) -> TaskResult:
+        """What the producer's ``.get()`` returns or raises."""
+        if self.reason is not None:
+            return TaskResult(self.id, rejected=self.reason)
+        return TaskResult(self.id, value=self.values if self.many else self.values[0])
+
+    def letter(self, index: int, arguments: Any, reason: str) -> DeadLetter:
+        """Return the dead letter of one item."""
+        single_task = self.name.removesuffix("_many")
+        return DeadLetter(
+            str(uuid5(_LETTERS, f"{self.id}:{index}")),
+            single_task,
+            arguments,
+            reason,
+            _queue(self.message),
+            self.received_at,
+        )
+
+    def summary(self) -> str:
+        """The decisions in words, for Flower's result column."""
+        if not self.many:
+            return next(iter(self.decisions), "")
+        return ", ".join(f"{count} {decision}" for decision, count in self.decisions.most_common())
+
+    def masked_arguments(self) -> str:
+        """The arguments for human eyes: numbers masked, long lists counted."""
+        shown = {
+            name: f"<{len(value)} items>" if isinstance(value, list) else value
+            for name, value in self.arguments.items()
+        }
+        text = mask_all(repr(shown))
+        return text if len(text) <= _LONGEST_ARGUMENTS else text[:_LONGEST_ARGUMENTS] + "…"
+
+    # -- what celery.worker.state and the remote control commands expect of a request ---------
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - always safe
+        """Describe this delivery for ``celery inspect active|reserved``."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "args": [],
+            "kwargs": self.masked_arguments(),
+            "hostname": None,
+            "time_start": self.started,
+            "acknowledged": self.acknowledged,
+            "delivery_info": {"routing_key": _queue(self.message)},
+        }
+
+    def cancel(self, pool: Any, emit_retry: bool = True) -> None:
+        """Do nothing: an unacknowledged message goes back to its queue by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The body and headers of a message in the documented form."""
+
+    arguments: Mapping[str, Any]
+    expires: datetime | None
+
+
+def read_message(message: Any) -> Read:
+    """Read a Celery protocol 2 message; ``Rejected`` says what is wrong with it."""
+    if message.content_type != "application/json":
+        raise Rejected(f"content type {str(message.content_type)[:60]!r}: send application/json")
+    headers = message.headers
+    if headers.get("eta") is not None:
+        raise Rejected("eta and countdown are not supported: send the message when it is due")
+    try:
+        body = msgspec.json.decode(message.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Rejected("the body is not valid JSON") from None
+    if not (
+        isinstance(body, list) and len(body) == 3 and isinstance(body[0], list) and isinstance(body[1], dict)
+    ):
+        raise Rejected("the body is not [args, kwargs, embed] of Celery's protocol 2")
+    if body[0]:
+        raise Rejected("arguments must be given by name, not by position")
+    return Read(body[1], _expires(headers.get("expires")))
+
+
+def _expires(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise Rejected("the header expires is not an ISO 8601 time") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def unreadable_letter(message: Any, *, reason: str, received_at: datetime) -> DeadLetter:
+    """Return the dead letter of a message that could not be read; its payload is what came."""
+    task_id = _text(message.headers, "id")
+    return DeadLetter(
+        str(uuid5(_LETTERS, task_id)) if task_id else new_id(),
+        _text(message.headers, "task"),
+        _payload(message),
+        reason,
+        _queue(message),
+        received_at,
+    )
+
+
+def task_id_of(message: Any) -> str:
+    """The message's task id, or a new one."""
+    return _text(message.headers, "id") or new_id()
+
+
+def _payload(message: Any) -> Any:
+    raw = message.body
+    body = raw.encode() if isinstance(raw, str) else bytes(raw)
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {"base64": base64.b64encode(body).decode(), "content_type": _shown(message.content_type)}
+    if isinstance(decoded, list) and len(decoded) == 3 and decoded[0] == [] and isinstance(decoded[1], dict):
+        return decoded[1]
+    return decoded
+
+
+def _shown(value: Any) -> str | None:
+    return None if value is None else str(value)[:100]
+
+
+def _queue(message: Any) -> str | None:
+    routing_key = (message.delivery_info or {}).get("routing_key")
+    return None if routing_key is None else str(routing_key)
+
+
+def _text(headers: Any, name: str) -> str | None:
+    value = headers.get(name) if isinstance(headers, Mapping) else None
+    return value if isinstance(value, str) and value else None

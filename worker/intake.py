@@ -1,0 +1,179 @@
+"""Step 1: a queue message becomes check requests, or is rejected with a reason.
+
+The arguments of the four tasks are read strictly: an unknown name, a wrong type or a strange character is
+a dead letter, never a guess. A bad item of a ``*_many`` message is rejected alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from worker.carrier.protocol import MAX_BATCH
+from worker.errors import Rejected
+from worker.portability import msisdn, operators
+from worker.portability.requests import CheckRequest, Lane
+
+_REFERENCE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_SHANGHAI = ZoneInfo("Asia/Shanghai")
+_LARGEST_ATTEMPT = 1_000_000
+_LONGEST_FAILURE_CODE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One item of a message: the request it became, or why it was rejected."""
+
+    # the arguments as they came, for the dead letter
+    arguments: Any
+    request: CheckRequest | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Reads messages of one lane."""
+
+    lane: Lane
+    # from receipt to ``expired``; None: only the message's own expires counts
+    expiry: timedelta | None = None
+
+    def take_one(
+        self, arguments: Mapping[str, Any], *, now: datetime, expires: datetime | None = None
+    ) -> Taken:
+        """Read the arguments of ``recharge.precheck`` or ``sms.recheck``."""
+        return self._taken(arguments, now, expires)
+
+    def take_many(
+        self, arguments: Mapping[str, Any], *, now: datetime, expires: datetime | None = None
+    ) -> list[Taken]:
+        """Read the items of a ``*_many`` task; ``Rejected`` where the whole message cannot be taken."""
+        for name in arguments:
+            if name != "items" and not name.startswith("x_"):
+                raise Rejected(f"unknown argument {_shown(name)}: a *_many task takes items only")
+        items = arguments.get("items")
+        if not isinstance(items, list):
+            raise Rejected("items must be a list of objects")
+        if len(items) > MAX_BATCH:
+            raise Rejected(f"{len(items)} items: a message carries at most {MAX_BATCH}, split it")
+        return [self._taken(item, now, expires) for item in items]
+
+    def _taken(self, arguments: Any, now: datetime, expires: datetime | None) -> Taken:
+        try:
+            if not isinstance(arguments, Mapping):
+                raise Rejected("an item must be an object with the task's arguments")  # noqa: TRY301
+            return Taken(arguments, request=self._request(arguments, now, expires))
+        except Rejected as exc:
+            return Taken(arguments, reason=exc.reason)
+
+    def _request(self, arguments: Mapping[str, Any], now: datetime, expires: datetime | None) -> CheckRequest:
+        readers = _ARGUMENTS[self.lane]
+        fields: dict[str, Any] = {}
+        for name, value in arguments.items():
+            reader = readers.get(name)
+            if reader is not None:
+                fields[reader.field] = reader.read(name, value)
+            elif not name.startswith("x_"):
+                raise Rejected(
+                    f"unknown argument {_shown(name)}: {self.lane} takes {', '.join(readers)}, "
+                    "and names starting with x_, which are ignored"
+                )
+        for name, reader in readers.items():
+            if reader.required and reader.field not in fields:
+                raise Rejected(f"argument {name} is missing")
+        return CheckRequest(
+            lane=self.lane, received_at=now, expires_at=self._expires_at(now, expires), **fields
+        )
+
+    def _expires_at(self, now: datetime, expires: datetime | None) -> datetime | None:
+        if self.expiry is None:
+            return expires
+        own = now + self.expiry
+        return own if expires is None else min(own, expires)
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """How one argument of a task is read."""
+
+    field: str
+    read: Callable[[str, Any], Any]
+    required: bool = False
+
+
+def _reference(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
+        raise Rejected(f"{name} must be a string of 1 to 128 of A-Z a-z 0-9 . _ : -")
+    return value
+
+
+def _source(name: str, value: Any) -> str:
+    return "" if value == "" else _reference(name, value)
+
+
+def _mobile(_name: str, value: Any) -> str | None:
+    return msisdn.normalise(value)
+
+
+def _operator(_name: str, value: Any) -> str:
+    return operators.parse(value)
+
+
+def _optional_operator(_name: str, value: Any) -> str | None:
+    return None if value is None else operators.parse(value)
+
+
+def _attempt(name: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _LARGEST_ATTEMPT:
+        raise Rejected(f"{name} must be a whole number from 1 to {_LARGEST_ATTEMPT}")
+    return value
+
+
+def _failure_code(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > _LONGEST_FAILURE_CODE or not value.isprintable():
+        raise Rejected(f"{name} must be a string of at most {_LONGEST_FAILURE_CODE} printable characters")
+    return value or None
+
+
+def _moment(name: str, value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = msgspec.convert(value, datetime)
+    except (msgspec.ValidationError, TypeError, OverflowError):
+        raise Rejected(f"{name} must be an RFC 3339 time such as 2026-11-24T09:30:00+08:00") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=_SHANGHAI)
+
+
+_COMMON = {
+    "mobile": _Argument("msisdn", _mobile, required=True),
+    "attempt": _Argument("attempt", _attempt),
+    "source": _Argument("source", _source),
+}
+_ARGUMENTS: dict[Lane, dict[str, _Argument]] = {
+    Lane.RECHARGE: {
+        "order_id": _Argument("reference", _reference, required=True),
+        **_COMMON,
+        "operator": _Argument("operator", _optional_operator),
+    },
+    Lane.SMS: {
+        "message_id": _Argument("reference", _reference, required=True),
+        **_COMMON,
+        "operator": _Argument("operator", _operator, required=True),
+        "failure_code": _Argument("failure_code", _failure_code),
+        "failed_at": _Argument("failed_at", _moment),
+    },
+}
+
+
+def _shown(name: str) -> str:
+    """A name out of a message, made safe and short for a reason text."""
+    return repr(name[:40])

@@ -1,0 +1,151 @@
+"""A lane: the threads that drive one :class:`~worker.batching.Batcher`.
+
+One dispatcher thread starts batches on a pool; its timers are its own, so nothing that happens to the
+broker connection (Celery clears its event loop's timers at a reconnect) can stop a batch from leaving.
+Knows no Celery: the consumer feeds a lane from the queue, the front door feeds one from HTTP.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from worker import logs
+from worker.batching import Batcher, BatchOutcome, Postponed, Waiter
+from worker.errors import StorageUnavailable
+from worker.portability.requests import Lane
+
+log = logs.get(__name__)
+
+
+RunBatch = Callable[[Sequence[Waiter]], BatchOutcome]
+Settle = Callable[[BatchOutcome], None]
+Started = Callable[[Sequence[Waiter]], None]
+
+_STORAGE_PAUSE_SECONDS = 1.0
+_DEFECT_PAUSE_SECONDS = 5.0
+
+
+class LaneRunner:
+    """Runs a lane's batches, each on a thread of its own, and reports every outcome.
+
+    ``started`` and ``settle`` are called on the batch's thread; they must be thread-safe.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        *,
+        slots: int,
+        linger_seconds: float,
+        run_batch: RunBatch,
+        settle: Settle,
+        started: Started = lambda _waiters: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lane = lane
+        self._run_batch = run_batch
+        self._settle = settle
+        self._started = started
+        self._batcher = Batcher(slots=slots, linger_seconds=linger_seconds, clock=clock, jitter=random.random)
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._closed = False
+        # Two threads beyond the slots decide what is overdue while every slot is in a call.
+        self._pool = ThreadPoolExecutor(max_workers=slots + 2, thread_name_prefix=f"{lane}-batch")
+        self._dispatcher = threading.Thread(target=self._dispatch, name=f"{lane}-dispatch", daemon=True)
+        self._dispatcher.start()
+
+    def submit(self, waiters: Iterable[Waiter]) -> None:
+        """Let requests wait for the next batch."""
+        with self._changed:
+            self._batcher.add(waiters)
+            self._changed.notify()
+
+    def forget(self) -> None:
+        """Drop what waits; what is in a call goes on to its commit."""
+        with self._changed:
+            self._batcher.forget()
+
+    def close(self, *, timeout_seconds: float) -> bool:
+        """Start nothing more and wait for the running batches; return whether all ended in time."""
+        deadline = self._clock() + timeout_seconds
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            while self._batcher.busy and self._clock() < deadline:
+                self._changed.wait(max(0.0, deadline - self._clock()))
+            ended = not self._batcher.busy
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return ended
+
+    def snapshot(self) -> dict[str, Any]:
+        """What ``celery inspect lanes`` shows of this lane."""
+        with self._changed:
+            return {
+                "waiting": self._batcher.waiting,
+                "slots": self._batcher.slots,
+                "busy": self._batcher.busy,
+                "lost_in_a_row": self._batcher.lost_in_a_row,
+            }
+
+    def _dispatch(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                overdue, batch = self._batcher.overdue(), self._batcher.next_batch()
+                if not overdue and batch is None:
+                    self._changed.wait(self._seconds_to_sleep())
+                    continue
+            if overdue:
+                self._pool.submit(self._run, overdue, takes_slot=False)
+            if batch is not None:
+                self._pool.submit(self._run, batch, takes_slot=True)
+
+    def _seconds_to_sleep(self) -> float | None:
+        wake_at = self._batcher.wake_at()
+        return None if wake_at is None else max(0.0, wake_at - self._clock())
+
+    def _run(self, batch: list[Waiter], *, takes_slot: bool) -> None:
+        outcome = BatchOutcome()
+        try:
+            self._started(batch)
+            outcome = self._run_batch(batch)
+            outcome = self._first_words(outcome)
+            self._settle(outcome)
+        except StorageUnavailable as exc:
+            log.warning("batch_postponed", lane=self.lane, requests=len(batch), error=str(exc))
+            outcome = _all_postponed(batch, _STORAGE_PAUSE_SECONDS)
+        except Exception:
+            log.exception("batch_failed", lane=self.lane, requests=len(batch))
+            outcome = _all_postponed(batch, _DEFECT_PAUSE_SECONDS)
+        finally:
+            self._return(outcome, takes_slot=takes_slot)
+
+    def _first_words(self, outcome: BatchOutcome) -> BatchOutcome:
+        """Keep what this batch is the first to settle; an overdue twin may have been quicker."""
+        with self._changed:
+            outcome.decided = [(waiter, row) for waiter, row in outcome.decided if not waiter.settled]
+            outcome.rejected = [(waiter, why) for waiter, why in outcome.rejected if not waiter.settled]
+            for waiter, _ in (*outcome.decided, *outcome.rejected):
+                waiter.settled = True
+        return outcome
+
+    def _return(self, outcome: BatchOutcome, *, takes_slot: bool) -> None:
+        with self._changed:
+            if takes_slot:
+                self._batcher.done(lost=outcome.lost)
+            for postponed in outcome.postponed:
+                self._batcher.postpone([postponed.waiter], postponed.seconds)
+            if outcome.pause_seconds:
+                self._batcher.pause(outcome.pause_seconds)
+            self._changed.notify_all()
+
+
+def _all_postponed(batch: Sequence[Waiter], seconds: float) -> BatchOutcome:
+    return BatchOutcome(postponed=[Postponed(waiter, seconds) for waiter in batch], pause_seconds=seconds)

@@ -1,0 +1,50 @@
+"""The queues, as worker and producers must both declare them.
+
+A quorum queue that dead-letters at least once and refuses rather than drops. On Redis a queue is a list
+of its name; arguments mean nothing there.
+"""
+
+from __future__ import annotations
+
+from kombu import Exchange, Queue
+
+from worker.portability.requests import Lane
+
+DEAD_QUEUE = "presend.dead"
+"""Where RabbitMQ puts a message that killed its consumers too often; upkeep empties it."""
+
+QUEUE_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 100,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD_QUEUE,
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+_DEFAULT_EXCHANGE = Exchange("")
+
+
+def lane_queues(*, redis: bool) -> list[Queue]:
+    """Return the queues ``recharge`` and ``sms``, bound to the default exchange alone."""
+    return [
+        Queue(
+            lane.value,
+            _DEFAULT_EXCHANGE,
+            routing_key=lane.value,
+            durable=True,
+            queue_arguments=None if redis else QUEUE_ARGUMENTS,
+        )
+        for lane in (Lane.RECHARGE, Lane.SMS)
+    ]
+
+
+def dead_queue() -> Queue:
+    """Return the queue ``presend.dead``."""
+    return Queue(
+        DEAD_QUEUE,
+        _DEFAULT_EXCHANGE,
+        routing_key=DEAD_QUEUE,
+        durable=True,
+        queue_arguments={"x-queue-type": "quorum"},
+    )

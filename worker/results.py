@@ -1,0 +1,93 @@
+"""Celery results, written as Celery's own Redis backend writes them, so that any client's ``.get()`` works.
+
+A batch's results go in one round trip. Redis may be gone: decisions never wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker import logs
+
+log = logs.get(__name__)
+
+_KEY = "celery-task-meta-"
+_DEADLINE_SECONDS = 0.5
+_LEAVE_ALONE_SECONDS = 5.0
+"""After a failure Redis is not tried again for so long: a dead one must cost no batch its time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """The end of one message: what its producer's ``.get()`` returns, or why it was rejected."""
+
+    task_id: str
+    # plain JSON types; None where rejected
+    value: Any = None
+    # why the message is a dead letter; its producer's ``.get()`` raises ``Rejected`` with it
+    rejected: str | None = None
+
+
+class ResultWriter:
+    """Writes results to ``PRESEND_REDIS_URL``. Thread-safe."""
+
+    def __init__(
+        self, redis_url: str, *, keep_seconds: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=_DEADLINE_SECONDS,
+            socket_connect_timeout=_DEADLINE_SECONDS,
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._leave_alone_until = 0.0
+
+    def write(self, results: Sequence[TaskResult]) -> None:
+        """Set and announce results; a Redis that does not answer is logged and left alone for a while."""
+        if not results or self._clock() < self._leave_alone_until:
+            return
+        done_at = datetime.now(UTC).isoformat()
+        pipe = self._redis.pipeline(transaction=False)
+        for result in results:
+            key, body = _KEY + result.task_id, json.dumps(_meta(result, done_at))
+            pipe.setex(key, self._keep_seconds, body)
+            pipe.publish(key, body)
+        try:
+            pipe.execute()
+        except redis.RedisError as exc:
+            self._leave_alone_until = self._clock() + _LEAVE_ALONE_SECONDS
+            log.warning(
+                "results_not_written",
+                results=len(results),
+                error=type(exc).__name__,
+                next_step="see PRESEND_REDIS_URL",
+            )
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._redis.close()
+
+
+def _meta(result: TaskResult, done_at: str) -> dict[str, Any]:
+    succeeded = result.rejected is None
+    return {
+        "status": "SUCCESS" if succeeded else "FAILURE",
+        "result": result.value
+        if succeeded
+        else {"exc_type": "Rejected", "exc_message": [result.rejected], "exc_module": "worker.errors"},
+        "traceback": None,
+        "children": [],
+        "date_done": done_at,
+        "task_id": result.task_id,
+    }

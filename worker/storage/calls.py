@@ -1,0 +1,161 @@
+"""Provider calls, each named before it is made, and the numbers they have in flight.
+
+A number in ``in_flight`` is being bought: nobody else buys it before ``until``, whichever worker
+or lane they are. The rows say who holds a number; Postgres decides, whatever a cache says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from worker.portability.requests import Lane
+
+ANSWERED, REFUSED, LOST = "answered", "refused", "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP call to the provider, about to be made."""
+
+    id: str
+    batch_id: str
+    lane: Lane
+    provider: str
+    sent_at: datetime
+    numbers: int
+    # an answer cannot honestly come later than this many seconds after sent_at
+    hold_seconds: float
+
+
+# Half of a refused batch, asked again: its numbers go over to the new call.
+_SPLIT = text("""
+    WITH moved AS (
+        UPDATE in_flight SET call_id = CAST(:id AS uuid), until = now() + make_interval(secs => :hold_seconds)
+        WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:from_id AS uuid)
+    )
+    INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until)
+    VALUES (CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, :numbers, 'calling',
+            now() + make_interval(secs => :hold_seconds))
+""")
+
+# One statement, so one commit: the call is named and its numbers are held, or neither.
+_OPEN_AND_CLAIM = text("""
+    WITH claimed AS (
+        INSERT INTO in_flight AS f (msisdn, call_id, until)
+        SELECT n.msisdn, CAST(:id AS uuid), now() + make_interval(secs => :hold_seconds)
+        FROM unnest(CAST(:msisdns AS bigint[])) AS n(msisdn) ORDER BY n.msisdn
+        ON CONFLICT (msisdn) DO UPDATE SET call_id = excluded.call_id, until = excluded.until
+            WHERE f.msisdn = ANY(CAST(:overtaken AS bigint[]))
+        RETURNING f.msisdn
+    ), opened AS (
+        INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until)
+        SELECT CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, count(*), 'calling',
+               now() + make_interval(secs => :hold_seconds)
+        FROM claimed HAVING count(*) > 0
+    )
+    SELECT msisdn FROM claimed
+""")
+
+_HOLDERS = text("""
+    SELECT f.msisdn, c.sent_at FROM in_flight f JOIN lookup_call c ON c.id = f.call_id
+    WHERE f.msisdn = ANY(CAST(:msisdns AS bigint[]))
+""")
+
+_GIVE_UP_OVERDUE = text("""
+    WITH overdue AS (
+        UPDATE lookup_call SET outcome = 'lost' WHERE outcome = 'calling' AND until < now() RETURNING id
+    )
+    DELETE FROM in_flight f WHERE f.until < now() AND (
+        f.call_id IN (SELECT id FROM overdue)
+        OR NOT EXISTS (SELECT FROM lookup_call c WHERE c.id = f.call_id AND c.outcome = 'calling')
+    )
+""")
+
+_CLOSE = text("""
+    UPDATE lookup_call SET outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers
+    WHERE id = CAST(:id AS uuid)
+""")
+
+_RELEASE = text("""
+    DELETE FROM in_flight WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:call_id AS uuid)
+""")
+
+_DISCARD = text("DELETE FROM lookup_call WHERE id = CAST(:id AS uuid) AND outcome = 'calling'")
+
+
+def split(connection: Connection, call: Call, msisdns: Collection[str], *, from_id: str) -> None:
+    """Name a call for some of the numbers that another call of the same batch holds."""
+    connection.execute(_SPLIT, _parameters(call) | {"msisdns": [int(m) for m in msisdns], "from_id": from_id})
+
+
+def open_and_claim(
+    connection: Connection, call: Call, msisdns: Collection[str], *, overtaken: Collection[str]
+) -> set[str]:
+    """Name a call and hold its numbers; return those that are ours, the others are in flight elsewhere.
+
+    ``overtaken`` numbers are taken over from whoever holds them. Where none is ours, no call is named.
+    """
+    parameters = _parameters(call) | {
+        "msisdns": [int(msisdn) for msisdn in msisdns],
+        "overtaken": [int(msisdn) for msisdn in overtaken],
+    }
+    return {str(msisdn) for (msisdn,) in connection.execute(_OPEN_AND_CLAIM, parameters)}
+
+
+def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datetime]:
+    """Return, for each of these numbers in flight, when the call that buys it was sent."""
+    rows = connection.execute(_HOLDERS, {"msisdns": [int(msisdn) for msisdn in msisdns]})
+    return {str(msisdn): sent_at for msisdn, sent_at in rows}
+
+
+def give_up_overdue(connection: Connection) -> int:
+    """Mark calls whose process died as lost and let go of their numbers; return how many numbers."""
+    return connection.execute(_GIVE_UP_OVERDUE).rowcount
+
+
+def close_call(
+    connection: Connection,
+    call_id: str,
+    *,
+    outcome: str,
+    answered_at: datetime | None,
+    numbers: int,
+    billed: int | None,
+) -> None:
+    """Say how a call ended; ``billed`` is None where nobody can know (lost)."""
+    connection.execute(
+        _CLOSE,
+        {
+            "id": call_id,
+            "outcome": outcome,
+            "answered_at": answered_at,
+            "numbers": numbers,
+            "billed": billed,
+        },
+    )
+
+
+def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:
+    """Let go of numbers a call held; numbers overtaken by another call stay with it."""
+    connection.execute(_RELEASE, {"call_id": call_id, "msisdns": sorted(int(msisdn) for msisdn in msisdns)})
+
+
+def discard(connection: Connection, call_id: str) -> None:
+    """Forget a call that was named but, as it turned out, did not have to be made."""
+    connection.execute(_DISCARD, {"id": call_id})
+
+
+def _parameters(call: Call) -> dict[str, object]:
+    return {
+        "id": call.id,
+        "batch_id": call.batch_id,
+        "lane": call.lane.value,
+        "provider": call.provider,
+        "sent_at": call.sent_at,
+        "numbers": call.numbers,
+        "hold_seconds": call.hold_seconds,
+    }

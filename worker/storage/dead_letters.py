@@ -1,0 +1,99 @@
+"""Dead letters: items presend could not take, with the reason, until somebody replays or erases them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One item that could not be taken."""
+
+    id: str
+    # the task's name, or None where the message named none
+    task: str | None
+    # the item's arguments, or {"base64": …} of a body that could not be decoded
+    payload: Any
+    reason: str
+    queue: str | None
+    received_at: datetime
+    replayed_at: datetime | None = None
+
+
+_ADD = text("""
+    INSERT INTO dead_letter (id, task, payload, reason, queue, received_at)
+    SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:payload AS json[]),
+                         CAST(:reason AS text[]), CAST(:queue AS text[]), CAST(:received_at AS timestamptz[]))
+    ON CONFLICT (id) DO NOTHING
+""")
+
+_COLUMNS = "id, task, payload, reason, queue, received_at, replayed_at"
+
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM dead_letter
+    WHERE (:replayed OR replayed_at IS NULL)
+      AND (CAST(:reason AS text) IS NULL OR reason ILIKE '%' || CAST(:reason AS text) || '%')
+      AND (CAST(:task AS text) IS NULL OR task = CAST(:task AS text))
+    ORDER BY received_at, id LIMIT :most
+""")  # noqa: S608 - the columns are ours
+
+_TAKE = text(f"""
+    SELECT {_COLUMNS} FROM dead_letter
+    WHERE replayed_at IS NULL AND id = ANY(CAST(:ids AS uuid[])) ORDER BY received_at, id FOR UPDATE
+""")  # noqa: S608 - the columns are ours
+
+_MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+
+def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Park items; one that is parked already (same id) stays as it is."""
+    if letters:
+        connection.execute(
+            _ADD,
+            {
+                "id": [letter.id for letter in letters],
+                "task": [None if letter.task is None else _storable(letter.task) for letter in letters],
+                "payload": [json.dumps(letter.payload, ensure_ascii=True) for letter in letters],
+                "reason": [_storable(letter.reason) for letter in letters],
+                "queue": [letter.queue for letter in letters],
+                "received_at": [letter.received_at for letter in letters],
+            },
+        )
+
+
+def select(
+    connection: Connection,
+    *,
+    reason: str | None = None,
+    task: str | None = None,
+    replayed: bool = False,
+    most: int = 1000,
+) -> list[DeadLetter]:
+    """Return dead letters, oldest first: those whose reason contains ``reason``, of one ``task``."""
+    rows = connection.execute(_LIST, {"reason": reason, "task": task, "replayed": replayed, "most": most})
+    return [_letter(row) for row in rows]
+
+
+def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
+    """Return those of these that were not replayed yet, locked until the transaction ends."""
+    return [_letter(row) for row in connection.execute(_TAKE, {"ids": list(ids)})]
+
+
+def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:
+    """Say that these items were sent to their queue again."""
+    connection.execute(_MARK, {"ids": list(ids)})
+
+
+def _letter(row: Any) -> DeadLetter:
+    return DeadLetter(str(row[0]), *row[1:])
+
+
+def _storable(words: str) -> str:
+    """Postgres text holds no NUL and no lone surrogate."""
+    return words.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()

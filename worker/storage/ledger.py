@@ -1,0 +1,133 @@
+"""The ledger: one row a request with its decision. A key has one row for ever; the first one stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from worker.portability.records import AnsweredFrom, CheckedRequest, Status
+from worker.portability.requests import Lane, RequestKey
+
+_COLUMNS = (
+    "source, lane, reference, attempt, msisdn, asked_operator, failure_code, status, range_holder, "
+    "current_operator, target_operator, area, observed_at, decision, reason, answered_from, batch_id, "
+    "call_id, event_id, received_at, decided_at"
+)
+
+# The lateral form keeps to the primary key at any size; an IN over unnest scans the table
+# once the planner has seen it young.
+_FIND = text(f"""
+    SELECT c.* FROM unnest(
+        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]), CAST(:attempt AS integer[])
+    ) AS k(source, lane, reference, attempt)
+    JOIN LATERAL (
+        SELECT {_COLUMNS} FROM check_request r
+        WHERE r.source = k.source AND r.lane = k.lane AND r.reference = k.reference AND r.attempt = k.attempt
+        OFFSET 0
+    ) c ON true
+""")  # noqa: S608 - the columns are ours
+
+_ADD = text(f"""
+    INSERT INTO check_request ({_COLUMNS})
+    SELECT * FROM unnest(
+        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]), CAST(:attempt AS integer[]),
+        CAST(:msisdn AS bigint[]), CAST(:asked_operator AS text[]), CAST(:failure_code AS text[]),
+        CAST(:status AS text[]), CAST(:range_holder AS text[]), CAST(:current_operator AS text[]),
+        CAST(:target_operator AS text[]), CAST(:area AS text[]), CAST(:observed_at AS timestamptz[]),
+        CAST(:decision AS text[]), CAST(:reason AS text[]), CAST(:answered_from AS text[]),
+        CAST(:batch_id AS uuid[]), CAST(:call_id AS uuid[]), CAST(:event_id AS uuid[]),
+        CAST(:received_at AS timestamptz[]), CAST(:decided_at AS timestamptz[])
+    ) AS n(source, lane, reference, attempt) ORDER BY 1, 2, 3, 4
+    ON CONFLICT (source, lane, reference, attempt) DO NOTHING
+    RETURNING source, lane, reference, attempt
+""")  # noqa: S608 - the columns are ours
+
+_OF_BATCH = text(f"""
+    SELECT {_COLUMNS} FROM check_request WHERE batch_id = CAST(:batch_id AS uuid) ORDER BY 1, 2, 3, 4
+""")  # noqa: S608 - the columns are ours
+
+
+def find(connection: Connection, keys: Iterable[RequestKey]) -> dict[RequestKey, CheckedRequest]:
+    """Return the rows of these keys; a key not decided yet is absent."""
+    source, lane, reference, attempt = zip(*keys, strict=True)
+    rows = connection.execute(
+        _FIND,
+        {
+            "source": list(source),
+            "lane": [one.value for one in lane],
+            "reference": list(reference),
+            "attempt": list(attempt),
+        },
+    )
+    return {row.key: row for row in map(_checked, rows)}
+
+
+def add(connection: Connection, rows: Sequence[CheckedRequest]) -> set[RequestKey]:
+    """Add rows of distinct keys; return the keys that had none before (the others keep theirs)."""
+    if not rows:
+        return set()
+    added = connection.execute(
+        _ADD,
+        {
+            "source": [row.source for row in rows],
+            "lane": [row.lane.value for row in rows],
+            "reference": [row.reference for row in rows],
+            "attempt": [row.attempt for row in rows],
+            "msisdn": [None if row.msisdn is None else int(row.msisdn) for row in rows],
+            "asked_operator": [row.asked_operator for row in rows],
+            "failure_code": [row.failure_code for row in rows],
+            "status": [row.status and row.status.value for row in rows],
+            "range_holder": [row.range_holder for row in rows],
+            "current_operator": [row.current_operator for row in rows],
+            "target_operator": [row.target_operator for row in rows],
+            "area": [row.area for row in rows],
+            "observed_at": [row.observed_at for row in rows],
+            "decision": [row.decision for row in rows],
+            "reason": [row.reason for row in rows],
+            "answered_from": [row.answered_from and row.answered_from.value for row in rows],
+            "batch_id": [row.batch_id for row in rows],
+            "call_id": [row.call_id for row in rows],
+            "event_id": [row.event_id for row in rows],
+            "received_at": [row.received_at for row in rows],
+            "decided_at": [row.decided_at for row in rows],
+        },
+    )
+    return {RequestKey(source, Lane(lane), reference, attempt) for source, lane, reference, attempt in added}
+
+
+def of_batch(connection: Connection, batch_id: str) -> list[CheckedRequest]:
+    """Return the rows a batch decided, in key order."""
+    return [_checked(row) for row in connection.execute(_OF_BATCH, {"batch_id": batch_id})]
+
+
+def _checked(row: Any) -> CheckedRequest:
+    (
+        source, lane, reference, attempt, msisdn, asked_operator, failure_code, status, range_holder,
+        current_operator, target_operator, area, observed_at, decision, reason, answered_from, batch_id,
+        call_id, event_id, received_at, decided_at,
+    ) = row  # fmt: skip
+    return CheckedRequest(
+        source=source,
+        lane=Lane(lane),
+        reference=reference,
+        attempt=attempt,
+        msisdn=None if msisdn is None else str(msisdn),
+        asked_operator=asked_operator,
+        failure_code=failure_code,
+        status=None if status is None else Status(status),
+        range_holder=range_holder,
+        current_operator=current_operator,
+        target_operator=target_operator,
+        area=area,
+        observed_at=observed_at,
+        decision=decision,
+        reason=reason,
+        answered_from=None if answered_from is None else AnsweredFrom(answered_from),
+        batch_id=str(batch_id),
+        call_id=None if call_id is None else str(call_id),
+        event_id=str(event_id),
+        received_at=received_at,
+        decided_at=decided_at,
+    )

@@ -1,0 +1,115 @@
+"""Port records: what is known of each number, and the changes of operator that were observed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from worker.portability.records import PortChange, PortRecord, Status
+
+_COLUMNS = (
+    "p.msisdn, p.status, p.range_holder, p.current_operator, p.area, p.observed_at, p.changed_at, p.source"
+)
+
+_READ = text(f"SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))")  # noqa: S608
+
+_LOCK = text(f"""
+    SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))
+    ORDER BY p.msisdn FOR UPDATE
+""")  # noqa: S608 - the columns are ours
+
+_PUT = text("""
+    INSERT INTO port_record AS p
+        (msisdn, status, range_holder, current_operator, area, observed_at, changed_at, source)
+    SELECT * FROM unnest(
+        CAST(:msisdn AS bigint[]), CAST(:status AS text[]), CAST(:range_holder AS text[]),
+        CAST(:current_operator AS text[]), CAST(:area AS text[]), CAST(:observed_at AS timestamptz[]),
+        CAST(:changed_at AS timestamptz[]), CAST(:source AS text[])
+    ) AS n(msisdn) ORDER BY n.msisdn
+    ON CONFLICT (msisdn) DO UPDATE SET
+        status = excluded.status, range_holder = excluded.range_holder,
+        current_operator = excluded.current_operator, area = excluded.area,
+        observed_at = excluded.observed_at, changed_at = excluded.changed_at, source = excluded.source
+    WHERE p.observed_at < excluded.observed_at
+""")
+
+_ADD_CHANGES = text("""
+    INSERT INTO port_change
+        (msisdn, donor, recipient, observed_after, observed_before, doubtful, batch_id, event_id)
+    SELECT * FROM unnest(
+        CAST(:msisdn AS bigint[]), CAST(:donor AS text[]), CAST(:recipient AS text[]),
+        CAST(:observed_after AS timestamptz[]), CAST(:observed_before AS timestamptz[]),
+        CAST(:doubtful AS boolean[]), CAST(:batch_id AS uuid[]), CAST(:event_id AS uuid[])
+    ) AS n(msisdn) ORDER BY n.msisdn
+    ON CONFLICT (msisdn, observed_before) DO NOTHING
+""")
+
+_CHANGES_OF_BATCH = text("""
+    SELECT msisdn, donor, recipient, observed_after, observed_before, doubtful, batch_id, event_id
+    FROM port_change WHERE batch_id = CAST(:batch_id AS uuid) ORDER BY msisdn
+""")
+
+
+def read(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
+    """Return the records of these numbers, by number; a number without one is absent."""
+    return _by_msisdn(connection.execute(_READ, {"msisdns": [int(msisdn) for msisdn in msisdns]}))
+
+
+def lock(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
+    """Like :func:`read`, and no other transaction changes them before this one ends."""
+    return _by_msisdn(connection.execute(_LOCK, {"msisdns": sorted(int(msisdn) for msisdn in msisdns)}))
+
+
+def put(connection: Connection, records: Sequence[PortRecord]) -> None:
+    """Store records; one that is not later than what is stored changes nothing."""
+    if records:
+        connection.execute(
+            _PUT,
+            {
+                "msisdn": [int(record.msisdn) for record in records],
+                "status": [record.status.value for record in records],
+                "range_holder": [record.range_holder for record in records],
+                "current_operator": [record.current_operator for record in records],
+                "area": [record.area for record in records],
+                "observed_at": [record.observed_at for record in records],
+                "changed_at": [record.changed_at for record in records],
+                "source": [record.source for record in records],
+            },
+        )
+
+
+def add_changes(connection: Connection, changes: Sequence[PortChange]) -> None:
+    """Add observed changes; the same observation again adds nothing."""
+    if changes:
+        connection.execute(
+            _ADD_CHANGES,
+            {
+                "msisdn": [int(change.msisdn) for change in changes],
+                "donor": [change.donor for change in changes],
+                "recipient": [change.recipient for change in changes],
+                "observed_after": [change.observed_after for change in changes],
+                "observed_before": [change.observed_before for change in changes],
+                "doubtful": [change.doubtful for change in changes],
+                "batch_id": [change.batch_id for change in changes],
+                "event_id": [change.event_id for change in changes],
+            },
+        )
+
+
+def changes_of_batch(connection: Connection, batch_id: str) -> list[PortChange]:
+    """Return the changes a batch observed, in key order."""
+    return [
+        PortChange(str(msisdn), donor, recipient, after, before, doubtful, str(batch), str(event))
+        for msisdn, donor, recipient, after, before, doubtful, batch, event in connection.execute(
+            _CHANGES_OF_BATCH, {"batch_id": batch_id}
+        )
+    ]
+
+
+def _by_msisdn(rows: Iterable[Any]) -> dict[str, PortRecord]:
+    return {
+        str(msisdn): PortRecord(str(msisdn), Status(status), holder, current, area, observed, changed, source)
+        for msisdn, status, holder, current, area, observed, changed, source in rows
+    }
