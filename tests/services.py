@@ -29,6 +29,8 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.embedded import Engines, embedded
 from worker.errors import SettingsError
@@ -162,7 +164,9 @@ def drop_stale_databases(server: str) -> None:
 
 def _redis_answers(url: str) -> bool:
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS) as client:
+        with redis.Redis.from_url(
+            url, socket_connect_timeout=CONNECT_SECONDS, retry=Retry(NoBackoff(), 0)
+        ) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

@@ -38,6 +38,8 @@ from urllib.parse import quote
 import psycopg
 import redis
 from psycopg import sql
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.errors import SettingsError
 
@@ -457,7 +459,7 @@ def _socket_folder(folder: Path, account: _Account) -> Path:
 
 
 def _drop_socket_folder(folder: Path) -> None:
-    """With the lock file a killed PostgreSQL left in it, by which a recycled process id would stop the next."""
+    """With what a killed PostgreSQL left: a recycled process id in its lock file would stop the next."""
     run = folder / "run"
     if run.is_symlink():
         shutil.rmtree(run.readlink(), ignore_errors=True)
@@ -484,7 +486,7 @@ def _start_valkey(
         started.append(server)
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         try:
-            with redis.Redis.from_url(url) as client:
+            with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)) as client:
                 _wait(server, partial(_valkey_ready, client), log)
         except SettingsError:
             started.remove(server)
