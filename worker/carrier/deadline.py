@@ -1,0 +1,157 @@
+"""Network streams under one deadline a call, which tell a request that left from one that did not.
+
+httpx's time-outs are per read, so a server that drips a byte a second outlasts them; here every connect,
+read and write gets what is left of the call's own deadline (name resolution alone cannot be capped). And a
+failed call may be asked again for free only if the request cannot have been processed. So a request is held
+back until the answer is first read, and then goes out in one piece: until all of it is in the kernel's hands
+every failure is a ``ConnectError`` or ``ConnectTimeout``, afterwards none is. A kept-alive connection the
+server has closed meanwhile is noticed before anything is sent (``Call.stale``); what stays is a close that is
+on its way while the request is sent, which nobody can tell from a lost answer.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+
+_here = threading.local()
+
+
+class Call:
+    """One call on its thread: until when it may last, and whether a closed connection got in its way."""
+
+    __slots__ = ("deadline", "stale")
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.stale = False
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never below zero."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@contextmanager
+def calling(call: Call) -> Generator[None]:
+    """Put the streams this thread uses under ``call``."""
+    _here.call = call
+    try:
+        yield
+    finally:
+        _here.call = None
+
+
+def _remaining(error: type[httpcore.TimeoutException]) -> float | None:
+    """Seconds left of this thread's call; raises ``error`` if none are."""
+    call: Call | None = getattr(_here, "call", None)
+    if call is None:
+        return None
+    if not (remaining := call.remaining):
+        raise error
+    return remaining
+
+
+class DeadlineBackend(httpcore.NetworkBackend):
+    """Opens ``DeadlineStream``s, trying each address of a host within the one deadline."""
+
+    def __init__(self) -> None:
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address that takes it."""
+        del timeout  # the call's deadline stands for it
+        options = list(socket_options or ())
+        failure: Exception = httpcore.ConnectError()
+        for address in _addresses(host, port):
+            seconds = _remaining(httpcore.ConnectTimeout)
+            try:
+                stream = self._sockets.connect_tcp(address, port, seconds, local_address, options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                failure = exc
+            else:
+                return DeadlineStream(stream)
+        raise failure
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise httpcore.ConnectError("the provider's host name does not resolve") from None
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+class DeadlineStream(httpcore.NetworkStream):
+    """A connection that sends each request in one piece, when its answer is first read."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._held: list[bytes] = []
+        self._requests = 0
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Hold the bytes back until the answer is read."""
+        del timeout
+        if buffer:
+            self._held.append(buffer)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Send what is held, then read; ``ConnectError`` means the request was not sent whole."""
+        del timeout
+        if self._held:
+            self._send()
+        return self._stream.read(max_bytes, _remaining(httpcore.ReadTimeout))
+
+    def _send(self) -> None:
+        request, self._held = b"".join(self._held), []
+        seconds = _remaining(httpcore.ConnectTimeout)
+        if self._requests and self._stream.get_extra_info("is_readable"):
+            raise self._closed("the server closed the idle connection")
+        try:
+            self._stream.write(request, seconds)
+        except httpcore.WriteTimeout:
+            raise httpcore.ConnectTimeout from None
+        except httpcore.WriteError:
+            raise self._closed("the connection broke while sending") from None
+        self._requests += 1
+
+    def _closed(self, reason: str) -> httpcore.ConnectError:
+        call: Call | None = getattr(_here, "call", None)
+        if call is not None and self._requests:
+            call.stale = True
+        return httpcore.ConnectError(reason)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._held = []
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """Shake hands within the deadline."""
+        del timeout
+        seconds = _remaining(httpcore.ConnectTimeout)
+        return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks of a stream."""
+        return self._stream.get_extra_info(info)

@@ -1,0 +1,26 @@
+"""JSON as providers write it: the document's own balance example ends in ``"12048",}``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BOM = b"\xef\xbb\xbf"
+# a whole string, which is kept as it is, or a comma before a closing bracket, which goes
+_STRING_OR_LAST_COMMA = re.compile(rb'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
+
+
+def loads(raw: bytes) -> Any:
+    """Decode UTF-8 JSON with or without trailing commas and BOM; None where it is no JSON at all."""
+    raw = raw.removeprefix(_BOM)
+    try:
+        return msgspec.json.decode(raw)
+    except _UNREADABLE:
+        pass
+    try:
+        return msgspec.json.decode(_STRING_OR_LAST_COMMA.sub(rb"\1", raw))
+    except _UNREADABLE:
+        return None
