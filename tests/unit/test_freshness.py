@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.portability.failure_codes import FailureClass
@@ -94,6 +94,7 @@ def by_the_book(case: Case) -> str:
     return next(verdict for applies, verdict in rules if applies)
 
 
+@settings(max_examples=2000)
 @given(cases)
 def test_the_rules_hold_for_every_case(case: Case) -> None:
     assert (case.verdict() or "ask") == by_the_book(case)
@@ -134,5 +135,9 @@ def test_the_rules_told_one_by_one() -> None:
         (Case(Lane.SMS, stored="CTCC", observed=86399, failed=1), stored),
         (Case(Lane.SMS, stored="CTCC", failure=FailureClass.PORTED), stored),
         (Case(Lane.SMS, observed=1, failed=90, failure=FailureClass.PORTED), ask),
+        (Case(Lane.SMS, stored=None, failure=FailureClass.PORTED), ask),
+        # an invalid number names no operator, though the record keeps the last one known
+        (Case(Lane.SMS, status=Status.INVALID, observed=60, failed=30), stored),
+        (Case(Lane.SMS, status=Status.INVALID, stored="CTCC", failure=FailureClass.PORTED), ask),
     ]
     assert [case.verdict() for case, _ in told] == [verdict for _, verdict in told]

@@ -80,8 +80,7 @@ def _keys(code: str, operator: str | None) -> tuple[str, ...]:
     if match := _SMGP.fullmatch(text):
         return f"{match[1]}:{match[2]}", f"CTCC:{match[2]}"
     if match := _NAMED.fullmatch(text):
-        digits = (match[2] or "") + match[3].zfill(4)  # R1:0006 is also written R10006
-        return (f"{match[1]}:{digits.lstrip('0').zfill(4)}",)
+        return (f"{match[1]}:{match[2] or ''}{match[3].zfill(4)}",)  # R1:0006 is also written R10006
     return (text,)
 
 
