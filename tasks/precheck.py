@@ -1,4 +1,4 @@
-"""``recharge.precheck``: before a recharge, is the number still with the operator whose product is sold?"""
+"""``recharge.precheck``: before a recharge, is the number with the operator whose product is sold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.consumer import CheckTask
 from worker.portability.requests import Lane
 
 
-@app.task(name="recharge.precheck", base=CheckTask, lane=Lane.RECHARGE, parts=bootstrap.consumer_parts)
+@app.task(name="recharge.precheck", base=CheckTask, lane=Lane.RECHARGE, parts=staticmethod(bootstrap.consumer_parts))
 def precheck(**arguments: Any) -> dict[str, Any]:
     """Check a number before a recharge: order_id, mobile, operator (optional), attempt=1, source=''.
 
@@ -25,7 +25,7 @@ def precheck(**arguments: Any) -> dict[str, Any]:
     base=CheckTask,
     lane=Lane.RECHARGE,
     many=True,
-    parts=bootstrap.consumer_parts,
+    parts=staticmethod(bootstrap.consumer_parts),
 )
 def precheck_many(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check at most 1000 numbers before recharges; a list of ``data`` in item order."""

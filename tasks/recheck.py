@@ -1,4 +1,4 @@
-"""``sms.recheck``: an SMS failed; was the number ported, and where must the message go now?"""
+"""``sms.recheck``: an SMS failed: was the number ported, and where must the message go now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.consumer import CheckTask
 from worker.portability.requests import Lane
 
 
-@app.task(name="sms.recheck", base=CheckTask, lane=Lane.SMS, parts=bootstrap.consumer_parts)
+@app.task(name="sms.recheck", base=CheckTask, lane=Lane.SMS, parts=staticmethod(bootstrap.consumer_parts))
 def recheck(**arguments: Any) -> dict[str, Any]:
     """Check a number after an SMS failed.
 
@@ -22,7 +22,7 @@ def recheck(**arguments: Any) -> dict[str, Any]:
     return decide_here(Lane.SMS, arguments)
 
 
-@app.task(name="sms.recheck_many", base=CheckTask, lane=Lane.SMS, many=True, parts=bootstrap.consumer_parts)
+@app.task(name="sms.recheck_many", base=CheckTask, lane=Lane.SMS, many=True, parts=staticmethod(bootstrap.consumer_parts))
 def recheck_many(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check at most 1000 failed messages; a list of ``data`` in item order."""
     return [decide_here(Lane.SMS, item) for item in items]

@@ -23,6 +23,7 @@ from worker.portability.requests import Lane
 from worker.publisher import Publisher, publisher_for
 from worker.results import ResultWriter
 from worker.storage.engine import connect
+from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
 
@@ -98,6 +99,18 @@ def consumer_parts() -> Parts:
         intake=intakes(settings),
         slots={lane: settings.slots(lane) for lane in _QUEUE_LANES},
         linger_seconds={lane: settings.linger_seconds(lane) for lane in _QUEUE_LANES},
+    )
+
+
+def upkeep() -> Upkeep:
+    """Return this process's upkeep."""
+    presend = this_process()
+    return Upkeep(
+        database=presend.database,
+        carrier=presend.carrier,
+        publisher=presend.publisher,
+        intake=intakes(presend.settings),
+        amqp_url=None if presend.settings.broker_is_redis else presend.settings.broker_url,
     )
 
 

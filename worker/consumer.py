@@ -1,4 +1,4 @@
-"""The Celery side: a Strategy that feeds lanes instead of a pool, and a consumer that parks what it cannot take.
+"""The Celery side: a Strategy that feeds lanes, and a consumer that parks what it cannot take.
 
 Messages are acknowledged late, on this consumer's own thread, on the connection that brought them. Each
 (re)connection is a new generation: what waited is dropped, for the broker delivers it again; what is in a
@@ -85,6 +85,10 @@ class QueueConsumer(Consumer):
     event_dispatcher: Any
     hub: Any
     task_consumer: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Workers of presend share nothing by gossip: it costs queues and a second at each start.
+        super().__init__(*args, **kwargs, without_mingle=True, without_gossip=True)
 
     def feed(self, parts: Callable[[], Parts] | None = None) -> Feed:
         """Return this process's feed, made on first use."""

@@ -348,7 +348,7 @@ class Pipeline:
     def _close_gate(self, reason: str) -> None:
         newly = engine.transact_until_done(
             self._database,
-            lambda to: gate.close(to, by="provider", reason=reason),
+            lambda to: gate.close(to, by=gate.BY_PROVIDER, reason=reason),
             giving_up=self.giving_up,
         )
         if newly:

@@ -6,12 +6,31 @@ of its name; arguments mean nothing there.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kombu import Exchange, Queue
 
 from worker.portability.requests import Lane
 
 DEAD_QUEUE = "presend.dead"
 """Where RabbitMQ puts a message that killed its consumers too often; upkeep empties it."""
+
+
+class QueueTask(NamedTuple):
+    """What a message of this task holds."""
+
+    lane: Lane
+    # a list of items, or one
+    many: bool
+
+
+TASKS = {
+    "recharge.precheck": QueueTask(Lane.RECHARGE, many=False),
+    "recharge.precheck_many": QueueTask(Lane.RECHARGE, many=True),
+    "sms.recheck": QueueTask(Lane.SMS, many=False),
+    "sms.recheck_many": QueueTask(Lane.SMS, many=True),
+}
+"""The tasks by name; ``tasks/`` defines them."""
 
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",

@@ -76,7 +76,8 @@ _GIVE_UP_OVERDUE = text("""
 """)
 
 _CLOSE = text("""
-    UPDATE lookup_call SET outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers
+    UPDATE lookup_call SET
+        outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers
     WHERE id = CAST(:id AS uuid)
 """)
 

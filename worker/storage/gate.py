@@ -21,6 +21,9 @@ class ClosedGate:
     reason: str
 
 
+BY_PROVIDER = "provider"
+"""Closed by an account fault; it opens by itself once ``/balance`` is well."""
+
 _READ = text("SELECT closed_at, closed_by, reason FROM gate")
 _CLOSE = text("""
     INSERT INTO gate (closed, closed_at, closed_by, reason) VALUES (true, now(), :by, :reason)

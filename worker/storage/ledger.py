@@ -20,7 +20,8 @@ _COLUMNS = (
 # once the planner has seen it young.
 _FIND = text(f"""
     SELECT c.* FROM unnest(
-        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]), CAST(:attempt AS integer[])
+        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]),
+        CAST(:attempt AS integer[])
     ) AS k(source, lane, reference, attempt)
     JOIN LATERAL (
         SELECT {_COLUMNS} FROM check_request r
@@ -32,7 +33,8 @@ _FIND = text(f"""
 _ADD = text(f"""
     INSERT INTO check_request ({_COLUMNS})
     SELECT * FROM unnest(
-        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]), CAST(:attempt AS integer[]),
+        CAST(:source AS text[]), CAST(:lane AS text[]), CAST(:reference AS text[]),
+        CAST(:attempt AS integer[]),
         CAST(:msisdn AS bigint[]), CAST(:asked_operator AS text[]), CAST(:failure_code AS text[]),
         CAST(:status AS text[]), CAST(:range_holder AS text[]), CAST(:current_operator AS text[]),
         CAST(:target_operator AS text[]), CAST(:area AS text[]), CAST(:observed_at AS timestamptz[]),

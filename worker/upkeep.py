@@ -1,0 +1,142 @@
+"""Upkeep: the one process that sends what was left unsent and sweeps up after crashes.
+
+It runs under an advisory lock in Postgres, so any number may stand by. Every chore is safe to run twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from threading import Event
+
+from kombu.exceptions import OperationalError
+from sqlalchemy import Connection, Engine, text
+
+from worker import dead_queue, logs
+from worker.carrier.protocol import CarrierLookup
+from worker.errors import CarrierError, NotConfirmed, StorageUnavailable
+from worker.intake import Intake
+from worker.portability import events
+from worker.portability.requests import Lane, RequestKey
+from worker.publisher import Publisher
+from worker.storage import calls, dead_letters, engine, gate, ledger, outbox, port_records
+from worker.storage.dead_letters import DeadLetter
+
+log = logs.get(__name__)
+
+_LOCK = text("SELECT pg_try_advisory_lock(hashtext('presend upkeep'))")
+_ROUND_SECONDS = 1.0
+_BALANCE_SECONDS = 2.0
+_RELAY_AFTER_SECONDS = 30.0
+_BATCHES_A_RELAY = 20
+
+
+class Upkeep:
+    """The chores, and the loop that runs them."""
+
+    def __init__(
+        self,
+        *,
+        database: Engine,
+        carrier: CarrierLookup,
+        publisher: Publisher,
+        intake: Mapping[Lane, Intake],
+        amqp_url: str | None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._carrier = carrier
+        self._publisher = publisher
+        self._intake = intake
+        self._amqp_url = amqp_url
+        self._now = now
+        self._next_balance = 0.0
+
+    def run(self, stop: Event) -> None:
+        """Do the chores about once a second until ``stop``; stand by while another process does them."""
+        while not stop.is_set():
+            try:
+                with self._database.connect() as held:
+                    if held.execute(_LOCK).scalar():
+                        held.commit()
+                        log.info("upkeep_started")
+                        self._until_lost(held, stop)
+            except Exception as exc:  # noqa: BLE001 - whatever a round met, the next one may not
+                log.warning("upkeep_interrupted", error=f"{type(exc).__name__}: {exc}"[:300])
+            stop.wait(_ROUND_SECONDS)
+
+    def _until_lost(self, held: Connection, stop: Event) -> None:
+        while not stop.is_set():
+            held.execute(text("SELECT 1"))  # the lock ends with this connection
+            held.commit()
+            self.once()
+            stop.wait(_ROUND_SECONDS)
+
+    def once(self) -> None:
+        """One round of every chore; one that fails does not keep the others from their turn."""
+        for chore in (self.relay, self.give_up_overdue_calls, self.watch_gate, self.empty_dead_queue):
+            try:
+                chore()
+            except (StorageUnavailable, CarrierError, NotConfirmed, OSError, OperationalError) as exc:
+                log.warning("chore_failed", chore=chore.__name__, error=str(exc))
+
+    def relay(self, *, older_than_seconds: float = _RELAY_AFTER_SECONDS) -> int:
+        """Send again, byte-equal, the events of batches nobody saw confirmed; return how many batches."""
+
+        def resend(connection: Connection) -> int:
+            stale = outbox.stale_batches(
+                connection, older_than_seconds=older_than_seconds, most=_BATCHES_A_RELAY
+            )
+            for batch_id in stale:
+                self._publisher.publish(_events_of(connection, batch_id))
+                outbox.mark_emitted(connection, batch_id, self._now())
+            return len(stale)
+
+        sent = engine.transact(self._database, resend)
+        if sent:
+            log.warning("events_relayed", batches=sent)
+        return sent
+
+    def give_up_overdue_calls(self) -> None:
+        """Mark calls whose process died as lost, and let go of the numbers they held."""
+        engine.transact(self._database, calls.give_up_overdue)
+
+    def watch_gate(self) -> None:
+        """Open a gate the provider's account closed, once ``/balance`` is well again."""
+        closed = engine.read(self._database, gate.read)
+        if closed is None or closed.closed_by != gate.BY_PROVIDER or time.monotonic() < self._next_balance:
+            return
+        self._next_balance = time.monotonic() + _BALANCE_SECONDS
+        if self._carrier.balance().can_buy:
+            engine.transact(self._database, gate.reopen)
+            log.warning("gate_opened", was_closed_for=closed.reason)
+
+    def empty_dead_queue(self) -> None:
+        """Park what RabbitMQ gave up delivering; what was decided all the same is sent again instead."""
+        if self._amqp_url is None:
+            return
+        for message, acknowledge in dead_queue.messages(self._amqp_url):
+            items = dead_queue.items(message, self._intake)
+            self._publisher.publish(engine.transact(self._database, partial(_settle_dead, items=items)))
+            acknowledge()
+
+
+def _settle_dead(
+    connection: Connection, items: Sequence[tuple[RequestKey | None, DeadLetter]]
+) -> list[events.Event]:
+    keys = [key for key, _ in items if key is not None]
+    decided = ledger.find(connection, keys) if keys else {}
+    dead_letters.add(connection, [letter for key, letter in items if key not in decided])
+    return [events.of_check(row) for row in decided.values()]
+
+
+def _events_of(connection: Connection, batch_id: str) -> list[events.Event]:
+    """A batch's events, as they were sent or should have been."""
+    rows = ledger.of_batch(connection, batch_id)
+    changes = port_records.changes_of_batch(connection, batch_id)
+    return [
+        *(events.of_check(row) for row in rows if row.lane is not Lane.DIRECT),
+        *map(events.of_port_change, changes),
+    ]
