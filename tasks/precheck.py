@@ -11,7 +11,9 @@ from worker.consumer import CheckTask
 from worker.portability.requests import Lane
 
 
-@app.task(name="recharge.precheck", base=CheckTask, lane=Lane.RECHARGE, parts=staticmethod(bootstrap.consumer_parts))
+@app.task(
+    name="recharge.precheck", base=CheckTask, lane=Lane.RECHARGE, parts=staticmethod(bootstrap.consumer_parts)
+)
 def precheck(**arguments: Any) -> dict[str, Any]:
     """Check a number before a recharge: order_id, mobile, operator (optional), attempt=1, source=''.
 

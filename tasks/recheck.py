@@ -22,7 +22,13 @@ def recheck(**arguments: Any) -> dict[str, Any]:
     return decide_here(Lane.SMS, arguments)
 
 
-@app.task(name="sms.recheck_many", base=CheckTask, lane=Lane.SMS, many=True, parts=staticmethod(bootstrap.consumer_parts))
+@app.task(
+    name="sms.recheck_many",
+    base=CheckTask,
+    lane=Lane.SMS,
+    many=True,
+    parts=staticmethod(bootstrap.consumer_parts),
+)
 def recheck_many(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Check at most 1000 failed messages; a list of ``data`` in item order."""
     return [decide_here(Lane.SMS, item) for item in items]

@@ -65,8 +65,10 @@ def _mask_fields(_logger: Any, _method: str, fields: Any) -> Any:
 
 
 def _safe(text: str) -> str:
-    """Mask numbers and cut what is overlong; control characters are escaped outside tracebacks."""
-    masked = mask_all(text if len(text) <= _FIELD_LIMIT else text[:_FIELD_LIMIT] + "…")
+    """Mask numbers, then cut what is overlong; control characters are escaped outside tracebacks."""
+    masked = mask_all(text)
+    if len(masked) > _FIELD_LIMIT:
+        masked = masked[:_FIELD_LIMIT] + "…"
     return masked if "\nTraceback" in masked or masked.startswith("Traceback") else _escaped(masked)
 
 
