@@ -13,15 +13,17 @@ from worker import config
 from worker.buyer import Buyer
 from worker.carrier.client import HttpCarrier
 from worker.config import Settings
-from worker.consumer import Parts
 from worker.errors import SettingsError
+from worker.feed import Parts
 from worker.intake import Intake
-from worker.pipeline import Pipeline, Rules
+from worker.pipeline import Pipeline
 from worker.portability.failure_codes import FailureCodes
 from worker.portability.freshness import Freshness
 from worker.portability.requests import Lane
+from worker.portability.rules import Rules
 from worker.publisher import Publisher, publisher_for
 from worker.results import ResultWriter
+from worker.sharing import Sharing
 from worker.storage.engine import connect
 from worker.upkeep import Upkeep
 
@@ -51,17 +53,25 @@ def build(settings: Settings) -> Presend:
         max_connections=2 * slots,
     )
     publisher = publisher_for(settings.broker_url, stream_length=settings.stream_length)
+    buyer = Buyer(
+        carrier,
+        database,
+        timeout_seconds=settings.provider_timeout_seconds,
+        billed_codes=settings.billed_codes,
+    )
+    its_rules = rules(settings)
     pipeline = Pipeline(
         database=database,
-        buyer=Buyer(
-            carrier,
+        sharing=Sharing(
             database,
-            timeout_seconds=settings.provider_timeout_seconds,
-            billed_codes=settings.billed_codes,
+            its_rules,
+            provider=settings.provider_url,
+            patience_seconds=settings.recharge_share_wait_seconds,
+            hold_seconds=buyer.hold_seconds,
         ),
+        buyer=buyer,
         publisher=publisher,
-        rules=rules(settings),
-        provider=settings.provider_url,
+        rules=its_rules,
     )
     return Presend(settings, database, carrier, publisher, pipeline)
 
@@ -73,7 +83,6 @@ def rules(settings: Settings) -> Rules:
         failure_codes=failure_codes(settings.failure_codes),
         not_asked=settings.sms_not_asked,
         max_attempts=settings.max_attempts,
-        share_wait_seconds=settings.recharge_share_wait_seconds,
     )
 
 

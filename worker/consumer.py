@@ -1,24 +1,17 @@
 """The Celery side: a Strategy that feeds lanes, and a consumer that parks what it cannot take.
 
-Messages are acknowledged late, on this consumer's own thread, on the connection that brought them. Each
-(re)connection is a new generation: what waited is dropped, for the broker delivers it again; what is in a
-call is committed and its events are sent, only its acknowledgement is left out.
+The feed does the work; this module is what Celery has to be told.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from amqp.exceptions import PreconditionFailed
 from celery import Task, bootsteps
+from celery.bootsteps import CLOSE, TERMINATE  # type: ignore[attr-defined]
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -26,36 +19,15 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.control import inspect_command
 
 from worker import logs
-from worker.batching import BatchOutcome, Waiter
-from worker.deliveries import Delivery, read_message, task_id_of, unreadable_letter
-from worker.errors import Rejected, StorageUnavailable
-from worker.intake import Intake, Taken
-from worker.lane import LaneRunner
-from worker.pipeline import Pipeline
-from worker.portability.events import check_data
+from worker.feed import Feed, Parts
 from worker.portability.requests import Lane
-from worker.results import ResultWriter
-from worker.storage.dead_letters import DeadLetter
+from worker.queues import dead_queue
 
 log = logs.get(__name__)
 
-SHUTDOWN_SECONDS = 20.0
-"""How long a warm shutdown waits for batches in flight; the rest goes back to the queue."""
-_STOPPING = (3, 4)
-"""States of a Celery blueprint: closing, terminating."""
+_STOPPING = (CLOSE, TERMINATE)
 _EXIT_CONFIG = 78
 """sysexits' EX_CONFIG: starting again will not help before somebody mends the queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the consumer is built from; made by :mod:`worker.bootstrap`."""
-
-    pipeline: Pipeline
-    results: ResultWriter
-    intake: Mapping[Lane, Intake]
-    slots: Mapping[Lane, int]
-    linger_seconds: Mapping[Lane, float]
 
 
 class CheckTask(Task):  # type: ignore[type-arg] # celery's Task is not generic at run time
@@ -76,6 +48,13 @@ def strategy(task: CheckTask, _app: Any, consumer: QueueConsumer, **_options: An
 
 class QueueConsumer(Consumer):
     """Celery's consumer, except that nothing is discarded: what Celery cannot take is parked first."""
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc,valid-type] # unknown to celery-types
+        """Celery's steps without the one that declares 28 queues for ETA messages: presend refuses those."""
+
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        )
 
     _feed: Feed | None = None
 
@@ -134,8 +113,11 @@ class QueueConsumer(Consumer):
 
     def _declare_queues(self) -> None:
         """Declare our queues; one that exists with other arguments ends the worker with clear words."""
-        with self.connection.channel() as channel:
-            for queue in self.app.conf.task_queues:
+        ours = list(self.app.conf.task_queues)
+        if self.connection.transport.driver_type == "amqp":
+            ours.append(dead_queue())
+        for queue in ours:
+            with self.connection.channel() as channel:
                 try:
                     queue(channel).declare()
                 except PreconditionFailed as exc:
@@ -147,259 +129,6 @@ class QueueConsumer(Consumer):
                         "delete that queue, and use the producer recipe of the README",
                     )
                     raise WorkerShutdown(_EXIT_CONFIG) from exc
-
-
-class Feed:
-    """Takes messages into lanes and settles them. One a process; outlives its connections."""
-
-    def __init__(self, consumer: QueueConsumer, parts: Parts) -> None:
-        self._consumer = consumer
-        self._parts = parts
-        self._generation = 0
-        self._lanes: dict[Lane, LaneRunner] = {}
-        self._settling = threading.Lock()
-        # What the consumer's own thread has to do, in order: its hub runs callbacks in any order.
-        self._to_do: deque[Callable[[], None]] = deque()
-        self._parking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parking")
-
-    # -- on the consumer's thread -------------------------------------------------------------
-
-    def new_generation(self) -> None:
-        """Begin with a new connection and empty lanes."""
-        self.drop()
-        self._generation += 1
-
-    def drop(self) -> None:
-        """Forget what waits, and what Celery was told about it."""
-        for lane in self._lanes.values():
-            lane.forget()
-        for delivery in [one for one in list(state.requests.values()) if isinstance(one, Delivery)]:
-            state.task_ready(delivery)
-
-    def take(
-        self,
-        task: CheckTask,
-        message: Any,
-        body: Any,
-        _ack: Any,
-        _reject: Any,
-        _callbacks: Any,
-        **_options: Any,
-    ) -> None:
-        """Take one message: read it, and let its items wait in their lane."""
-        delivery = Delivery(
-            message,
-            task_id_of(message),
-            task.name,
-            task.lane,
-            task.many,
-            {},
-            datetime.now(UTC),
-            self._generation,
-            wants_result=not message.headers.get("ignore_result"),
-            task=task,
-        )
-        try:
-            if body is not None:
-                raise Rejected("Celery protocol 1 is not supported: producers must use protocol 2")  # noqa: TRY301
-            items = self._read(task, delivery)
-        except Rejected as exc:
-            self._announce(delivery)
-            self._reject_whole(delivery, exc.reason)
-            return
-        self._announce(delivery)
-        self._feed_lane(delivery, items)
-
-    def park_unreadable(self, message: Any, reason: str) -> None:
-        """Park a message that belongs to no task of ours."""
-        delivery = Delivery(
-            message,
-            task_id_of(message),
-            str(message.headers.get("task") if message.headers else None),
-            None,
-            False,
-            {},
-            datetime.now(UTC),
-            self._generation,
-            wants_result=bool(message.headers) and "id" in message.headers,
-        )
-        self._reject_whole(delivery, reason)
-
-    def finish(self) -> None:
-        """Do what batches left for this thread: acknowledge and report, in order."""
-        while self._to_do:
-            self._to_do.popleft()()
-
-    def close(self) -> None:
-        """Finish the batches in flight, start no new call; unfinished messages go back to the queue."""
-        self._parts.pipeline.giving_up.set()
-        deadline = time.monotonic() + SHUTDOWN_SECONDS
-        for lane in self._lanes.values():
-            if not lane.close(timeout_seconds=max(0.0, deadline - time.monotonic())):
-                log.warning("shutdown_did_not_wait", lane=lane.lane, seconds=SHUTDOWN_SECONDS)
-        self._parking.shutdown(wait=True, cancel_futures=True)
-        self.finish()
-
-    def snapshot(self) -> dict[str, Any]:
-        """What ``celery inspect lanes`` shows."""
-        return {lane.value: runner.snapshot() for lane, runner in self._lanes.items()}
-
-    def _read(self, task: CheckTask, delivery: Delivery) -> list[Taken]:
-        read = read_message(delivery.message)
-        delivery.arguments = read.arguments
-        intake = self._parts.intake[task.lane]
-        now, expires = delivery.received_at, read.expires
-        if task.many:
-            return intake.take_many(read.arguments, now=now, expires=expires)
-        return [intake.take_one(read.arguments, now=now, expires=expires)]
-
-    def _feed_lane(self, delivery: Delivery, items: Sequence[Taken]) -> None:
-        delivery.expect(len(items))
-        waiters, letters = [], []
-        for index, item in enumerate(items):
-            if item.request is not None:
-                deadline = _deadline(item.request.expires_at, delivery.received_at)
-                waiters.append(
-                    Waiter(item.request, token=(delivery, index, item.arguments), deadline=deadline)
-                )
-            else:
-                letters.append((index, item))
-        if letters:
-            self._parking.submit(self._park_items, delivery, letters)
-        if waiters:
-            self._lane(waiters[0].request.lane).submit(waiters)
-        elif not letters:
-            self._complete([delivery])  # a *_many without items
-
-    def _lane(self, lane: Lane) -> LaneRunner:
-        runner = self._lanes.get(lane)
-        if runner is None:
-            runner = self._lanes[lane] = LaneRunner(
-                lane,
-                slots=self._parts.slots[lane],
-                linger_seconds=self._parts.linger_seconds[lane],
-                run_batch=self._parts.pipeline.run_batch,
-                settle=self._settle,
-                started=self._started,
-            )
-        return runner
-
-    def _announce(self, delivery: Delivery) -> None:
-        state.task_reserved(delivery)
-        self._send(
-            "task-received",
-            uuid=delivery.id,
-            name=delivery.name,
-            args="()",
-            kwargs=delivery.masked_arguments(),
-            root_id=None,
-            parent_id=None,
-            retries=0,
-            eta=None,
-            expires=None,
-        )
-
-    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            state.task_ready(delivery)
-            if delivery.generation == self._generation:
-                delivery.message.ack_log_error(log, self._consumer.connection_errors)
-                delivery.acknowledged = True
-            self._report_end(delivery)
-
-    def _report_end(self, delivery: Delivery) -> None:
-        runtime = 0.0 if delivery.started is None else time.monotonic() - delivery.started
-        if delivery.reason is None:
-            self._send("task-succeeded", uuid=delivery.id, result=delivery.summary(), runtime=runtime)
-        else:
-            self._send(
-                "task-failed", uuid=delivery.id, exception=f"Rejected({delivery.reason!r})", traceback=""
-            )
-
-    def _report_start(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in deliveries:
-            if not delivery.acknowledged and delivery.generation == self._generation:
-                state.task_accepted(delivery)
-                self._send("task-started", uuid=delivery.id)
-
-    def _send(self, event: str, **fields: Any) -> None:
-        dispatcher = self._consumer.event_dispatcher
-        if dispatcher and dispatcher.enabled:
-            dispatcher.send(event, **fields)
-
-    # -- on any thread ------------------------------------------------------------------------
-
-    def _on_consumer_thread(self, work: Callable[[], None]) -> None:
-        self._to_do.append(work)
-        self._consumer.hub.call_soon(self.finish)
-
-    def _started(self, waiters: Sequence[Waiter]) -> None:
-        now = time.monotonic()
-        fresh = []
-        for waiter in waiters:
-            delivery: Delivery = waiter.token[0]
-            if delivery.started is None:
-                delivery.started = now
-                fresh.append(delivery)
-        if fresh:
-            self._on_consumer_thread(partial(self._report_start, fresh))
-
-    def _settle(self, outcome: BatchOutcome) -> None:
-        """Settle a batch's items; messages whose last item this was get their result and their ack."""
-        if outcome.rejected:
-            self._parts.pipeline.park(
-                [
-                    waiter.token[0].letter(waiter.token[1], waiter.token[2], reason)
-                    for waiter, reason in outcome.rejected
-                ]
-            )
-        touched: dict[int, Delivery] = {}
-        with self._settling:
-            for waiter, row in outcome.decided:
-                delivery, index, _ = waiter.token
-                delivery.decided(index, row, check_data(row) if delivery.wants_result else None)
-                touched[id(delivery)] = delivery
-            for waiter, reason in outcome.rejected:
-                delivery, index, _ = waiter.token
-                delivery.rejected(index, reason)
-                touched[id(delivery)] = delivery
-            complete = [delivery for delivery in touched.values() if delivery.left == 0]
-        self._complete(complete)
-
-    def _complete(self, deliveries: Sequence[Delivery]) -> None:
-        if deliveries:
-            self._parts.results.write([one.result() for one in deliveries if one.wants_result])
-            self._on_consumer_thread(partial(self._acknowledge, deliveries))
-
-    def _reject_whole(self, delivery: Delivery, reason: str) -> None:
-        letter = unreadable_letter(delivery.message, reason=reason, received_at=delivery.received_at)
-        delivery.reason = reason
-        self._parking.submit(self._park_whole, delivery, letter)
-
-    def _park_whole(self, delivery: Delivery, letter: DeadLetter) -> None:
-        if self._parked([letter]):
-            delivery.left = 0
-            self._complete([delivery])
-
-    def _park_items(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
-        letters = [delivery.letter(index, item.arguments, item.reason or "") for index, item in items]
-        if self._parked(letters):
-            with self._settling:
-                for index, item in items:
-                    delivery.rejected(index, item.reason or "")
-                complete = [delivery] if delivery.left == 0 else []
-            self._complete(complete)
-
-    def _parked(self, letters: Sequence[DeadLetter]) -> bool:
-        """Park letters; on shutdown without Postgres their messages stay with the broker instead."""
-        try:
-            self._parts.pipeline.park(letters)
-        except StorageUnavailable as exc:
-            log.warning("not_parked", letters=len(letters), error=str(exc))
-            return False
-        for letter in letters:
-            log.info("dead_letter_parked", letter=letter.id, task=letter.task, reason=letter.reason)
-        return True
 
 
 class Drain(bootsteps.StartStopStep):
@@ -418,12 +147,5 @@ class Drain(bootsteps.StartStopStep):
 @inspect_command()
 def lanes(worker_state: Any) -> dict[str, Any]:
     """Show each lane: requests waiting, slots busy, failed calls in a row."""
-    consumer: QueueConsumer = worker_state.consumer
-    return consumer.feed().snapshot()
-
-
-def _deadline(expires_at: datetime | None, received_at: datetime) -> float | None:
-    """The monotonic moment of a request's expiry."""
-    if expires_at is None:
-        return None
-    return time.monotonic() + (expires_at - received_at).total_seconds()
+    feed: Feed = worker_state.consumer.feed()
+    return feed.snapshot()

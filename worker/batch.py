@@ -1,0 +1,84 @@
+"""A batch on its way through the pipeline: who waits, what was found, what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from worker.batching import BatchOutcome, Postponed, Waiter
+from worker.portability.records import CheckedRequest, Finding, NoAnswer, PortChange
+from worker.portability.requests import Lane, RequestKey
+from worker.storage.ids import new_id
+
+CONFLICT = (
+    "the same source, reference and attempt was used before with another number or operator: "
+    "give each request its own reference, and count attempt up when the same one is sent again"
+)
+
+
+@dataclass(slots=True)
+class Batch:
+    """One lane's requests, decided together in one transaction."""
+
+    id: str
+    lane: Lane
+    now: datetime
+    # requests of one key are decided once; the first one speaks for the others
+    by_key: dict[RequestKey, list[Waiter]] = field(default_factory=dict)
+    # requests whose numbers the provider must be asked for
+    asking: list[Waiter] = field(default_factory=list)
+    findings: dict[RequestKey, Finding | NoAnswer] = field(default_factory=dict)
+    # the provider call that answered, where this request bought it
+    call_ids: dict[RequestKey, str] = field(default_factory=dict)
+    # rows this batch decides
+    rows: list[CheckedRequest] = field(default_factory=list)
+    # rows of the same keys that were decided before
+    known_rows: dict[RequestKey, CheckedRequest] = field(default_factory=dict)
+    changes: list[PortChange] = field(default_factory=list)
+    outcome: BatchOutcome = field(default_factory=BatchOutcome)
+
+    @classmethod
+    def of(cls, waiters: Sequence[Waiter], now: datetime) -> Batch:
+        """Gather requests by key; one that contradicts an earlier one of its key is rejected."""
+        batch = cls(new_id(), waiters[0].request.lane, now)
+        for waiter in waiters:
+            group = batch.by_key.setdefault(waiter.request.key, [])
+            if group and not group[0].request.same_question(waiter.request.msisdn, waiter.request.operator):
+                batch.outcome.rejected.append((waiter, CONFLICT))
+            else:
+                group.append(waiter)
+        return batch
+
+    def waiters(self) -> Iterable[Waiter]:
+        """One waiter a key."""
+        return (group[0] for group in self.by_key.values())
+
+    def wanted(self) -> set[str]:
+        """Numbers the provider must be asked for."""
+        return {waiter.request.msisdn for waiter in self.asking if waiter.request.msisdn is not None}
+
+    def found(self, waiter: Waiter, finding: Finding | NoAnswer) -> None:
+        """Note what was found for a request."""
+        self.findings[waiter.request.key] = finding
+
+    def repeat(self, waiter: Waiter, row: CheckedRequest) -> None:
+        """Give a request the answer its key got before, unless it asks something else now."""
+        if waiter.request.same_question(row.msisdn, row.asked_operator):
+            self.known_rows[row.key] = row
+        else:
+            self.reject(waiter, CONFLICT)
+
+    def postpone(self, waiter: Waiter, seconds: float) -> None:
+        """Let every request of this waiter's key wait again."""
+        self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.request.key)]
+
+    def reject(self, waiter: Waiter, reason: str) -> None:
+        """Give up every request of this waiter's key, with a reason."""
+        self.outcome.rejected += [(one, reason) for one in self.by_key.pop(waiter.request.key)]
+
+    def decided(self) -> list[CheckedRequest]:
+        """Pair every request with its row; return the rows, those decided before included."""
+        rows = [*self.rows, *self.known_rows.values()]
+        self.outcome.decided = [(waiter, row) for row in rows for waiter in self.by_key[row.key]]
+        return rows
