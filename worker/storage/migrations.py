@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
@@ -12,9 +11,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from worker.storage.engine import connect
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
@@ -33,14 +29,17 @@ def check(database_url: str) -> None:
 
 
 def pending(engine: Engine) -> bool:
-    """Whether the database lacks a migration of this release."""
-    head = ScriptDirectory.from_config(alembic_config("")).get_current_head()
+    """Whether the database lacks a migration of this release; a newer release's database lacks none."""
+    scripts = ScriptDirectory.from_config(alembic_config(""))
+    older = {script.revision for script in scripts.walk_revisions()} - {scripts.get_current_head()}
+    revision = current(engine)
+    return revision is None or revision in older
 
-    def current(connection: Connection) -> str | None:
-        return MigrationContext.configure(connection).get_current_revision()
 
+def current(engine: Engine) -> str | None:
+    """The database's revision; None where it has no tables of presend's."""
     with engine.connect() as connection:
-        return current(connection) != head
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def alembic_config(database_url: str) -> Config:
