@@ -119,7 +119,7 @@ def _exchange(client: httpx.Client, path: str, headers: dict[str, str], body: by
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise AnswerLost("the provider's answer is compressed, which was not asked for")
         answer = bytearray()
-        for chunk in response.iter_raw():
+        for chunk in response.iter_bytes():
             answer += chunk
             if len(answer) > MAX_ANSWER_BYTES:
                 raise AnswerLost("the provider's answer is larger than any answer")

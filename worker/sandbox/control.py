@@ -78,6 +78,7 @@ class _Control:
         """The control API's routes."""
         table: list[tuple[str, str, Callable[[Request], Awaitable[object]]]] = [
             ("GET", "/healthz", self.health),
+            ("DELETE", "/sandbox", self.reset),
             ("GET", "/sandbox/faults", self.list_faults),
             ("POST", "/sandbox/faults", self.add_fault),
             ("DELETE", "/sandbox/faults", self.clear_faults),
@@ -95,6 +96,10 @@ class _Control:
 
     async def health(self, _request: Request) -> object:
         return {"status": "ok"}
+
+    async def reset(self, _request: Request) -> object:
+        self._sandbox.reset()
+        return {"status": "reset"}
 
     async def list_faults(self, _request: Request) -> object:
         return self._sandbox.faults.pending()

@@ -4,8 +4,8 @@ What the provider itself does wrong, which a look-up in the same process sees as
 
 ===============  ==================================================================================
 ``code``         the whole call answers ``code``, unbilled
-``item_code``    the number ``mobile`` answers ``code`` (1, -2, -3, -4, -5, -8, -9 …)
-``poison``       any call with the number ``mobile`` in it is refused whole with ``code`` (1 or -9)
+``item_code``    the number ``mobile`` answers ``code`` (1, -2, -3, -4, -5, -8, -9 …), until deleted
+``poison``       any call with the number ``mobile`` in it is refused with ``code`` (1 or -9), until deleted
 ``slow``         the answer takes ``seconds`` longer
 ===============  ==================================================================================
 
@@ -28,7 +28,7 @@ What goes wrong on the wire (``unruly`` does it), after the call was worked and 
 ``bare``             … has lost its ``result``
 ===================  ==============================================================================
 
-Each lasts for ``calls`` calls (null: until deleted) of the ``on`` endpoint.
+The others last for ``calls`` calls (null: until deleted) of the ``on`` endpoint.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One ordered fault; unknown fields are refused."""
 
     kind: Kind
-    # how many calls it spoils; None: until deleted. Faults of a number stay until deleted.
+    # how many calls it spoils; None: until deleted
     calls: int | None = 1
     # the endpoint whose calls it spoils, or any
     on: Endpoint | Literal["any"] = "any"
-    code: int = -8
+    # None: -8, or 1 for ``poison``
+    code: int | None = None
     mobile: str | None = None
     seconds: float = 1.0
     status: int = 502
@@ -72,6 +73,8 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.kind in _OF_NUMBERS and not self.mobile:
             raise ValueError(f"a fault of kind {self.kind} needs a mobile")
+        if self.code is None:
+            self.code = 1 if self.kind == "poison" else -8
         if self.calls is not None and self.calls < 1:
             raise ValueError("calls is a number from 1, or null for until it is deleted")
         if not 200 <= self.status <= 599:
@@ -125,7 +128,9 @@ class FaultBook:
             return {}
         with self._lock:
             faults = [fault for fault in self._faults.values() if fault.kind == kind]
-        return {fault.mobile: fault.code for fault in reversed(faults) if fault.mobile}
+        return {
+            fault.mobile: fault.code for fault in reversed(faults) if fault.mobile and fault.code is not None
+        }
 
     def _use(self, fault: Fault) -> None:
         if fault.calls is not None:

@@ -80,8 +80,17 @@ class Sandbox:
         self.bill = Bill(bill_log)
         self.faults = FaultBook()
         self._lock = threading.Lock()
-        self._accounts = {account.apikey: account for account in accounts or [Account(DEFAULT_APIKEY)]}
-        self._ports: dict[str, list[_Port]] = {}
+        self._initial = (list(accounts or [Account(DEFAULT_APIKEY)]), self.latency)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the beginning: accounts, latency, no faults, no ports by hand, an empty bill."""
+        accounts, self.latency = self._initial
+        self.faults.clear()
+        self.bill.reset()
+        with self._lock:
+            self._accounts = {account.apikey: replace(account) for account in accounts}
+            self._ports: dict[str, list[_Port]] = {}
 
     def account(self, apikey: str) -> CarrierLookup:
         """The look-up an account's holder has; raises ``AccountFault`` -1 or -6."""
@@ -153,6 +162,14 @@ class Sandbox:
             raise AnswerLost("the sandbox's answer takes longer than the caller waits")
         return entries
 
+    def balance(self, apikey: str, timeout_seconds: float | None) -> Balance:
+        """An account's balance; costs nothing, and takes as long as one number does."""
+        self._spoil("balance", ())
+        if not self._pass_time("balance", 1, timeout_seconds):
+            raise AnswerLost("the sandbox's answer takes longer than the caller waits")
+        account = self.check(apikey)
+        return Balance(account.fee_type, account.balance)
+
     def _pass_time(self, endpoint: Endpoint, numbers: int, timeout_seconds: float | None) -> bool:
         """Let the answer's time pass; False if the caller would have given up before."""
         slow = self.faults.take(endpoint, {"slow"})
@@ -175,11 +192,11 @@ class Sandbox:
         """Refuse the call if that is on order, for itself or for a number in it."""
         whole = self.faults.take(endpoint, {"code"})
         poison = self.faults.of_numbers("poison")
-        codes = [whole.code] if whole else [poison[mobile] for mobile in mobiles if mobile in poison]
-        if codes and codes[0] in ANSWERS:
-            raise RequestRefused("a fault on order", code=codes[0])
-        if codes:
-            raise refusal(codes[0])
+        code = whole.code if whole else next((poison[mobile] for mobile in mobiles if mobile in poison), None)
+        if code in ANSWERS:
+            raise RequestRefused("a fault on order", code=code)
+        if code is not None:
+            raise refusal(code)
 
     def _pay(self, apikey: str, numbers: int) -> None:
         with self._lock:
@@ -219,9 +236,4 @@ class _AccountLookup:
 
     def balance(self, *, timeout_seconds: float | None = None) -> Balance:
         """The account's balance."""
-        del timeout_seconds
-        fault = self.sandbox.faults.take("balance", {"code"})
-        if fault is not None:
-            raise refusal(fault.code)
-        account = self.sandbox.check(self.apikey)
-        return Balance(account.fee_type, account.balance)
+        return self.sandbox.balance(self.apikey, timeout_seconds)

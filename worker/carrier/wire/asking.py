@@ -7,8 +7,9 @@ a number comes back ``Unanswered``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -21,6 +22,8 @@ from worker.carrier.wire.spellings import APIKEY, BATCH_APIKEY, BATCH_NUMBERS, F
 from worker.errors import AccountFault, AnswerLost, CarrierError, RequestRefused
 from worker.portability import operators
 from worker.portability.records import Status
+
+_T = TypeVar("_T")
 
 _STATUS: dict[str | int | None, Status] = {
     spelling: status for status, res in RES.items() for spelling in (res, int(res))
@@ -52,7 +55,7 @@ class _Account(msgspec.Struct):
     """The ``result`` of ``/balance``."""
 
     fee_type: str = msgspec.field(name="feeType")
-    balance: str | int
+    balance: str | int | float
 
 
 _decode_item = msgspec.json.Decoder(_Item).decode
@@ -83,10 +86,7 @@ def balance_request(apikey: str) -> bytes:
 
 def decode_single(raw: bytes, msisdn: str) -> Answer:
     """Read the answer of ``/carrier``; raises the error of its code, ``AnswerLost`` if unusable."""
-    try:
-        item = _decode_item(raw)
-    except (msgspec.DecodeError, RecursionError):
-        item = _lenient_item(loads(raw))
+    item = _typed(_decode_item, raw) or _lenient_item(loads(raw))
     if item.code not in ANSWERS:
         raise refusal(item.code)
     if _mobile(item) not in {None, msisdn}:
@@ -104,10 +104,7 @@ def decode_batch(raw: bytes, asked: Sequence[str]) -> list[Answer | Unanswered]:
     item carries the same refusal (for -1, -5 and -6: any of the three); ``AnswerLost`` if no item
     is usable.
     """
-    try:
-        items = _decode_items(raw)
-    except (msgspec.DecodeError, RecursionError):
-        items = _lenient_items(loads(raw))
+    items = _typed(_decode_items, raw) or _lenient_items(loads(raw))
     error = _refused_whole([item.code for item in items])
     if error is not None:
         raise error
@@ -138,6 +135,14 @@ def decode_balance(raw: bytes) -> Balance:
     except (msgspec.ValidationError, TypeError, LookupError, ValueError, OverflowError):
         pass
     raise AnswerLost("the provider's balance has not the shape of a balance")
+
+
+def _typed(decode: Callable[[bytes], _T], raw: bytes) -> _T | None:
+    """The quick way, for answers of the very shape documented; None leaves it to the lenient one."""
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _refused_whole(codes: list[int]) -> CarrierError | None:
