@@ -104,18 +104,21 @@ class Engines:
 
 
 @contextlib.contextmanager
-def embedded(folder: Path, *, durable: bool = True) -> Iterator[Engines]:
+def embedded(folder: Path, *, durable: bool = True, fresh: bool = False) -> Iterator[Engines]:
     """Run both engines on `folder` (made if missing) until the block ends, however it ends.
 
     Durable: what PostgreSQL committed survives anything, what Valkey acknowledged all but the last second.
-    Not durable (tests): a clean stop keeps it, a crash may not. A SIGTERM or SIGHUP that nobody handles ends
-    the block as Ctrl-C does. Raises SettingsError where the engines cannot run, and says what to do.
+    Not durable (tests): a clean stop keeps it, a crash may not. Fresh: begins with empty engines, whatever
+    was in the folder, and keeps no data. A SIGTERM or SIGHUP that nobody handles ends the block as Ctrl-C
+    does. Raises SettingsError where the engines cannot run, and says what to do.
     """
     programs = _programs()
     folder, account = _prepare(folder, programs)
     started: list[Any] = []
     with _sole_owner(folder, account), _ended_by_signals():
         _stop(*_left_behind(folder))
+        if fresh:
+            _drop_data(folder)
         try:
             redis_url = _start_valkey(folder, account, programs, started, durable=durable)
             database_url = _start_postgres(folder, account, programs, started, durable=durable)
@@ -125,6 +128,14 @@ def embedded(folder: Path, *, durable: bool = True) -> Iterator[Engines]:
             for each in started:
                 each.wait()  # a child ended is a zombie until asked for
             _drop_socket_folder(folder)
+            if fresh:
+                _drop_data(folder)
+
+
+def _drop_data(folder: Path) -> None:
+    """By name, so that nothing goes that is not an engine's; the logs stay."""
+    for name in ("postgres", "postgres.new", "valkey"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 # Where the programs are, and whether they can run here

@@ -442,3 +442,29 @@ def test_engines_may_be_owned_by_any_thread(folder: Path) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run).result() == 1
+
+
+def test_fresh_engines_begin_empty_and_keep_nothing(folder: Path) -> None:
+    with embedded(folder, durable=False) as engines:
+        with psycopg.connect(engines.database_url) as connection:
+            connection.execute("CREATE TABLE kept ()")
+        with redis.Redis.from_url(engines.redis_url) as client:
+            client.set("kept", 1)
+    with embedded(folder, durable=False, fresh=True) as engines:
+        assert query(engines.database_url, "SELECT to_regclass('kept')") is None
+        with redis.Redis.from_url(engines.redis_url) as client:
+            assert client.dbsize() == 0
+    assert not (folder / "postgres").exists()
+    assert not (folder / "valkey").exists()
+
+
+def test_fresh_engines_stop_those_of_a_killed_owner_before_they_drop_its_data(
+    folder: Path, start_owner: Callable[..., subprocess.Popen[str]]
+) -> None:
+    owner = start_owner()
+    owner.kill()
+    owner.wait()
+    left = {process.pid for process in engines_in(folder)}
+    assert left
+    with embedded(folder, durable=False, fresh=True):
+        assert not left & {process.pid for process in engines_in(folder)}
