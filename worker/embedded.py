@@ -401,12 +401,12 @@ def _start_postgres(
     (data / "postmaster.pid").unlink(missing_ok=True)
     sockets = _socket_folder(folder, account)
     settings = _POSTGRES_SETTINGS | ({} if durable else _POSTGRES_FORGETFUL)
-    settings["unix_socket_directories"] = '"{}"'.format(str(sockets).replace('"', '""'))
+    settings["unix_socket_directories"] = str(sockets)
     options = [f"--{name}={value}" for name, value in settings.items()]
     server = account.start([programs.postgres, "-D", data, *options], cwd=folder, log=log)
     started.append(server)
     _wait(server, partial(_postgres_ready, data, server.pid), log)
-    url = f"postgresql://postgres@/presend?host={quote(str(sockets), safe='/')}&port=5432"
+    url = f"postgresql://postgres@/presend?host={sockets}&port=5432"
     _create_if_missing(url)
     return url
 
@@ -459,10 +459,14 @@ def _database(url: str, name: str) -> str:
 
 
 def _socket_folder(folder: Path, account: _Account) -> Path:
-    """`folder`/run, or where that is too long for a socket's path a link to a short private folder."""
+    """`folder`/run, or a link there to a short private folder where that is too long or not plain.
+
+    Not plain: libpq takes a comma for the start of a second host, and no quoting helps.
+    """
     _drop_socket_folder(folder)
     run = folder / "run"
-    if len(os.fsencode(run / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES:
+    plain = quote(str(run)) == str(run)
+    if plain and len(str(run / _SOCKET_NAME)) <= _SOCKET_PATH_BYTES:
         return account.make_folder(run)
     short = account.own(Path(tempfile.mkdtemp(prefix="presend-", dir="/tmp")))  # short wherever TMPDIR is
     run.symlink_to(short)
