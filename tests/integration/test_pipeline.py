@@ -1,0 +1,367 @@
+"""The pipeline over real Postgres and the sandbox's own look-up; the clock and the broker are the test's."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, text
+
+from worker.batching import BatchOutcome, Waiter
+from worker.buyer import Buyer
+from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
+from worker.errors import AnswerLost, NotConfirmed
+from worker.pipeline import NEVER_ANSWERED, Pipeline
+from worker.portability.events import Event
+from worker.portability.failure_codes import FailureClass, FailureCodes
+from worker.portability.freshness import Freshness
+from worker.portability.records import AnsweredFrom, CheckedRequest, Status
+from worker.portability.requests import CheckRequest, Lane
+from worker.portability.rules import Rules
+from worker.sandbox.faults import Fault
+from worker.sandbox.provider import DEFAULT_APIKEY, Account, Latency, Sandbox
+from worker.sharing import Sharing
+from worker.storage.engine import connect
+from worker.upkeep import Upkeep
+
+PORTED, HOME = "13972565391", "13798361236"  # the document's own: CMCC -> CTCC, CMCC
+_references = itertools.count()
+
+
+@dataclass
+class Collector:
+    """A publisher that keeps what it was given; `refusing` plays a broker that confirms nothing."""
+
+    events: list[Event] = field(default_factory=list)
+    refusing: bool = False
+
+    def publish(self, events: Sequence[Event]) -> None:
+        if self.refusing:
+            raise NotConfirmed("the broker is away")
+        self.events += events
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Bench:
+    """A pipeline on the bench."""
+
+    database: Engine
+    sandbox: Sandbox
+    publisher: Collector = field(default_factory=Collector)
+    now: datetime | None = None
+
+    def clock(self) -> datetime:
+        return self.now or datetime.now(UTC)
+
+    def pipeline(self, carrier: CarrierLookup | None = None, *, patience_seconds: float = 0.3) -> Pipeline:
+        carrier = carrier or self.sandbox.account(DEFAULT_APIKEY)
+        rules = Rules(
+            Freshness({Lane.RECHARGE: 600, Lane.SMS: 86400, Lane.DIRECT: 0}),
+            FailureCodes.shipped(),
+            frozenset({FailureClass.REFUSED, FailureClass.THROTTLED}),
+            max_attempts=3,
+        )
+        buyer = Buyer(
+            carrier,
+            self.database,
+            timeout_seconds=(3, 15),
+            billed_codes=frozenset({0, -4}),
+            now=self.clock,
+        )
+        return Pipeline(
+            database=self.database,
+            sharing=Sharing(
+                self.database, rules, "sandbox", patience_seconds, buyer.hold_seconds, now=self.clock
+            ),
+            buyer=buyer,
+            publisher=self.publisher,
+            rules=rules,
+            now=self.clock,
+        )
+
+    def upkeep(self) -> Upkeep:
+        return Upkeep(
+            database=self.database,
+            carrier=self.sandbox.account(DEFAULT_APIKEY),
+            publisher=self.publisher,
+            intake={},
+            amqp_url=None,
+        )
+
+    def rows(self, query: str, **parameters: Any) -> list[Any]:
+        with self.database.connect() as connection:
+            return list(connection.execute(text(query), parameters))
+
+    def request(self, lane: Lane, msisdn: str | None, **fields: Any) -> CheckRequest:
+        fields = {
+            "reference": f"r{next(_references)}",
+            "received_at": self.clock(),
+            "operator": "CMCC",
+        } | fields
+        return CheckRequest(lane=lane, msisdn=msisdn, **fields)
+
+
+@pytest.fixture
+def bench(database_url: str) -> Iterator[Bench]:
+    database = connect(database_url)
+    yield Bench(database, Sandbox(latency=Latency(scale=0)))
+    database.dispose()
+
+
+def decided(outcome: BatchOutcome) -> list[CheckedRequest]:
+    assert not outcome.postponed
+    assert not outcome.rejected
+    return [row for _, row in outcome.decided]
+
+
+def run(pipeline: Pipeline, *requests: CheckRequest) -> list[CheckedRequest]:
+    return decided(pipeline.run_batch([Waiter(request) for request in requests]))
+
+
+def test_one_paid_answer_serves_all_who_wait_for_the_number(bench: Bench) -> None:
+    requests = [bench.request(Lane.RECHARGE, PORTED) for _ in range(3)]
+    rows = run(bench.pipeline(), *requests)
+    assert [row.answered_from for row in rows] == [
+        AnsweredFrom.LIVE, AnsweredFrom.SHARED, AnsweredFrom.SHARED
+    ]  # fmt: skip
+    assert {(row.decision, row.target_operator) for row in rows} == {("reroute", "CTCC")}
+    assert bench.sandbox.bill.billed == 1
+    assert bench.rows("SELECT numbers, billed, outcome FROM lookup_call") == [(1, 1, "answered")]
+    assert bench.rows("SELECT count(*) FROM lookup_batch WHERE emitted_at IS NOT NULL") == [(1,)]
+    assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+
+
+def test_the_same_key_again_gets_the_same_event_and_no_second_bill(bench: Bench) -> None:
+    request = bench.request(Lane.RECHARGE, PORTED, attempt=2)
+    run(bench.pipeline(), request)
+    again = replace(request, received_at=bench.clock())
+    run(bench.pipeline(), again, again)
+    bodies = {event.body for event in bench.publisher.events}
+    assert len(bench.publisher.events) == 2
+    assert len(bodies) == 1, "byte-equal"
+    assert bench.sandbox.bill.billed == 1
+
+
+@pytest.mark.parametrize("other", [{"msisdn": HOME}, {"operator": "CUCC"}])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_same_key_with_another_question_is_rejected_beside_the_first(
+    bench: Bench, other: dict[str, str], together: bool
+) -> None:
+    first = bench.request(Lane.RECHARGE, PORTED)
+    conflicting = replace(first, **other)
+    if together:
+        outcome = bench.pipeline().run_batch([Waiter(first), Waiter(conflicting)])
+        assert [row.msisdn for _, row in outcome.decided] == [PORTED]
+    else:
+        run(bench.pipeline(), first)
+        outcome = bench.pipeline().run_batch([Waiter(conflicting)])
+        assert not outcome.decided
+    ((waiter, reason),) = outcome.rejected
+    assert waiter.request is conflicting
+    assert "was used before" in reason
+    assert bench.rows("SELECT msisdn::text, asked_operator FROM check_request") == [(PORTED, "CMCC")]
+
+
+def test_workers_that_race_for_the_same_numbers_buy_each_once(bench: Bench) -> None:
+    numbers = [f"138{index:08d}" for index in range(300)]
+    bench.sandbox.latency = Latency(single_seconds=0.02, batch_seconds=0.1)
+
+    def work(order: int) -> set[str]:
+        pipeline = bench.pipeline(patience_seconds=60)
+        waiters = [
+            Waiter(bench.request(Lane.RECHARGE if order % 2 else Lane.SMS, number)) for number in numbers
+        ]
+        waiters = waiters[:: -1 if order % 3 else 1]
+        events = set()
+        while waiters:
+            outcome = pipeline.run_batch(waiters[:200])
+            assert not outcome.rejected
+            events |= {row.event_id for _, row in outcome.decided}
+            waiters = waiters[200:] + [postponed.waiter for postponed in outcome.postponed]
+        return events
+
+    with ThreadPoolExecutor(6) as pool:
+        events = list(pool.map(work, range(6)))
+    assert all(len(each) == 300 for each in events)
+    known = sum(bench.sandbox.truth(number).code in {0, -4} for number in numbers)
+    assert bench.sandbox.bill.billed_again() == {}
+    assert bench.sandbox.bill.billed == known
+    assert bench.rows("SELECT count(*) FROM check_request") == [(1800,)]
+
+
+def test_a_recharge_overtakes_a_call_that_takes_too_long(bench: Bench) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    @dataclass
+    class Slow:
+        inner: CarrierLookup
+
+        def lookup(self, msisdn: str, *, timeout_seconds: float | None = None) -> Answer:
+            entered.set()
+            assert leave.wait(10)
+            return self.inner.lookup(msisdn)
+
+        def lookup_batch(self, msisdns: Sequence[str], **_: Any) -> list[Answer | Unanswered]:
+            raise AssertionError
+
+        def balance(self, **_: Any) -> Balance:
+            return Balance(FeeType.PREPAID, 1)
+
+    slow = bench.pipeline(Slow(bench.sandbox.account(DEFAULT_APIKEY)))
+    with ThreadPoolExecutor(1) as pool:
+        sms = pool.submit(run, slow, bench.request(Lane.SMS, PORTED))
+        assert entered.wait(10)
+        waiter = Waiter(bench.request(Lane.RECHARGE, PORTED))
+        quick = bench.pipeline(patience_seconds=0.05)
+        outcome = quick.run_batch([waiter])
+        assert outcome.postponed, "it waits for the other lane's call first"
+        while not outcome.decided:
+            outcome = quick.run_batch([waiter])
+        leave.set()
+        assert sms.result(10)[0].answered_from is AnsweredFrom.LIVE
+    assert decided(outcome)[0].answered_from is AnsweredFrom.LIVE
+    assert bench.sandbox.bill.times_billed(PORTED) == 2, "overtaken: the one second bill the promises allow"
+    assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+
+
+def test_an_account_fault_closes_the_gate_for_everyone_until_the_balance_is_well(bench: Bench) -> None:
+    bench.sandbox.put_account(Account(DEFAULT_APIKEY, balance=0))
+    pipeline = bench.pipeline()
+    sms = Waiter(bench.request(Lane.SMS, PORTED))
+    outcome = pipeline.run_batch([sms])
+    assert outcome.postponed
+    assert outcome.pause_seconds
+    calls = bench.sandbox.bill.calls
+    (row,) = run(bench.pipeline(), bench.request(Lane.RECHARGE, HOME))
+    assert (row.decision, row.reason) == ("unverified", "gate_closed")
+    assert bench.sandbox.bill.calls == calls, "a closed gate makes no call"
+    bench.upkeep().watch_gate()
+    assert bench.rows("SELECT closed_by FROM gate") == [("provider",)]
+    bench.sandbox.put_account(Account(DEFAULT_APIKEY, balance=10))
+    bench.upkeep().watch_gate()
+    assert decided(pipeline.run_batch([sms]))[0].decision == "reroute"
+
+
+def test_a_refused_batch_is_halved_down_to_the_number_at_fault(bench: Bench) -> None:
+    numbers = [f"138{index:08d}" for index in range(100)]
+    bench.sandbox.faults.add(Fault(kind="poison", mobile=numbers[37], calls=None))
+    rows = run(bench.pipeline(), *(bench.request(Lane.SMS, number) for number in numbers))
+    poisoned = {row.msisdn: row for row in rows}[numbers[37]]
+    assert (poisoned.status, poisoned.decision) == (Status.INVALID, "undeliverable")
+    truth = {number: bench.sandbox.truth(number).status for number in numbers if number != numbers[37]}
+    assert {row.msisdn: row.status for row in rows if row is not poisoned} == truth
+    assert bench.sandbox.bill.billed_again() == {}
+    assert bench.rows("SELECT count(*) FROM lookup_call WHERE outcome = 'calling'") == [(0,)]
+    assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+    assert bench.rows("SELECT sum(billed) FROM lookup_call") == [(bench.sandbox.bill.billed,)]
+
+
+def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(bench: Bench) -> None:
+    class Silent:
+        def lookup(self, msisdn: str, **_: Any) -> Answer:
+            raise AnswerLost("no answer in time")
+
+        lookup_batch = balance = lookup
+
+    pipeline = bench.pipeline(Silent())  # type: ignore[arg-type]
+    waiter = Waiter(bench.request(Lane.SMS, PORTED))
+    for _ in range(2):
+        outcome = pipeline.run_batch([waiter])
+        assert outcome.lost
+        assert outcome.postponed
+    outcome = pipeline.run_batch([waiter])
+    assert outcome.rejected == [(waiter, NEVER_ANSWERED)]
+    assert bench.rows("SELECT outcome, billed FROM lookup_call") == [("lost", None)] * 3
+    recharge = Waiter(bench.request(Lane.RECHARGE, PORTED), failures=2)
+    (row,) = decided(pipeline.run_batch([recharge]))
+    assert (row.decision, row.reason, row.answered_from) == ("unverified", "provider_failing", None)
+
+
+def test_a_port_is_recorded_once_and_told(bench: Bench) -> None:
+    pipeline = bench.pipeline()
+    run(pipeline, bench.request(Lane.SMS, HOME, operator="CUCC"))
+    bench.sandbox.port(HOME, "CUCC")
+    (row,) = run(pipeline, bench.request(Lane.SMS, HOME, failure_code="MK:0001"))
+    assert (row.decision, row.target_operator) == ("reroute", "CUCC")
+    assert bench.rows("SELECT msisdn::text, donor, recipient, doubtful FROM port_change") == [
+        (HOME, "CMCC", "CUCC", False)
+    ]
+    told = [event for event in bench.publisher.events if event.type == "number.ported"]
+    assert [msgspec.json.decode(event.body)["data"]["recipient"] for event in told] == ["CUCC"]
+
+
+def test_a_late_answer_does_not_undo_a_newer_one(bench: Bench) -> None:
+    bench.now = datetime.now(UTC)
+    bench.sandbox.port(HOME, "CUCC", at=bench.now - timedelta(hours=1))
+    run(bench.pipeline(), bench.request(Lane.RECHARGE, HOME))
+    bench.now -= timedelta(minutes=30)
+    bench.sandbox.port(HOME, "CTCC", at=bench.now)
+    run(
+        bench.pipeline(),
+        bench.request(Lane.RECHARGE, HOME, attempt=2, received_at=bench.now + timedelta(hours=2)),
+    )
+    assert bench.rows("SELECT current_operator FROM port_record") == [("CUCC",)]
+    assert bench.rows("SELECT count(*) FROM port_change") == [(0,)]
+
+
+def test_events_nobody_confirmed_are_relayed_byte_equal(bench: Bench) -> None:
+    run(bench.pipeline(), bench.request(Lane.SMS, HOME, operator="CUCC"))
+    (first,) = bench.publisher.events
+    bench.publisher.refusing = True
+    bench.sandbox.port(HOME, "CUCC")
+    request = bench.request(Lane.SMS, HOME)
+    run(bench.pipeline(), request)
+    bench.publisher.refusing = False
+    assert bench.upkeep().relay(older_than_seconds=60) == 0, "not before its time"
+    assert bench.upkeep().relay(older_than_seconds=0) == 1
+    assert bench.upkeep().relay(older_than_seconds=0) == 0
+    relayed = bench.publisher.events[1:]
+    assert {event.type for event in relayed} == {"sms.reroute", "number.ported"}
+    run(bench.pipeline(), request)
+    assert bench.publisher.events[-1] in relayed
+    assert first not in relayed
+
+
+def test_a_call_whose_process_died_is_given_up_and_its_numbers_are_free(bench: Bench) -> None:
+    run(bench.pipeline(), bench.request(Lane.SMS, PORTED))
+    with bench.database.begin() as connection:
+        connection.execute(
+            text("UPDATE lookup_call SET outcome = 'calling', until = now() - interval '1 second'")
+        )
+        connection.execute(text("INSERT INTO in_flight SELECT 13972565391, id, until FROM lookup_call"))
+    bench.upkeep().give_up_overdue_calls()
+    assert bench.rows("SELECT outcome FROM lookup_call") == [("lost",)]
+    assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+
+
+def test_a_transaction_whose_commit_was_answered_by_silence_leaves_one_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.errors import StorageUnavailable
+    from worker.storage import engine
+
+    committed = engine._committed
+    cuts = iter([True, False])
+
+    def cut(database: Engine, work: Any) -> Any:
+        answer = committed(database, work)
+        if next(cuts, False):
+            raise StorageUnavailable("server closed the connection")
+        return answer
+
+    monkeypatch.setattr(engine, "_committed", cut)
+    (row,) = run(bench.pipeline(), bench.request(Lane.RECHARGE, PORTED))
+    assert bench.rows("SELECT batch_id::text, event_id::text FROM check_request") == [
+        (row.batch_id, row.event_id)
+    ]
+    assert [event.id for event in bench.publisher.events] == [row.event_id]
+    assert bench.sandbox.bill.billed == 1

@@ -1,0 +1,135 @@
+"""Intake: what the four tasks' arguments become, and why they are rejected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import Rejected
+from worker.intake import Intake
+from worker.portability.requests import CheckRequest, Lane
+
+NOW = datetime(2026, 11, 24, 1, 30, tzinfo=UTC)
+RECHARGE = Intake(Lane.RECHARGE, expiry=timedelta(seconds=5))
+SMS = Intake(Lane.SMS)
+GOOD = {
+    Lane.RECHARGE: {"order_id": "o-1", "mobile": "13972565391"},
+    Lane.SMS: {"message_id": "m-1", "mobile": "13972565391", "operator": "移动"},
+}
+
+
+def take(intake: Intake, **arguments: Any) -> CheckRequest:
+    taken = intake.take_one(GOOD[intake.lane] | arguments, now=NOW)
+    assert taken.reason is None, taken.reason
+    assert taken.request is not None
+    return taken.request
+
+
+def refuse(intake: Intake, **arguments: Any) -> str:
+    taken = intake.take_one(GOOD[intake.lane] | arguments, now=NOW)
+    assert taken.request is None
+    assert taken.reason is not None
+    return taken.reason
+
+
+def test_a_precheck() -> None:
+    request = take(
+        RECHARGE, mobile="+86 139-7256-5391", operator="中国移动", attempt=2, source="shop", x_trace="any"
+    )
+    assert request == CheckRequest(
+        Lane.RECHARGE,
+        "o-1",
+        "13972565391",
+        NOW,
+        attempt=2,
+        source="shop",
+        operator="CMCC",
+        expires_at=NOW + timedelta(seconds=5),
+    )
+
+
+def test_a_recheck() -> None:
+    request = take(SMS, operator="cucc", failure_code="MK:0001", failed_at="2026-11-24T09:00:00")
+    assert (request.operator, request.failure_code) == ("CUCC", "MK:0001")
+    assert request.failed_at == datetime(2026, 11, 24, 1, 0, tzinfo=UTC), "no offset means Shanghai"
+    assert request.expires_at is None, "an sms expires only by its own expires"
+
+
+@pytest.mark.parametrize(
+    ("intake", "arguments", "says"),
+    [
+        (RECHARGE, {"order_id": "a b"}, "order_id must be"),
+        (RECHARGE, {"order_id": ""}, "order_id must be"),
+        (RECHARGE, {"order_id": "é"}, "order_id must be"),
+        (RECHARGE, {"order_id": "x" * 129}, "order_id must be"),
+        (RECHARGE, {"order_id": "line\n"}, "order_id must be"),
+        (RECHARGE, {"order_id": 7}, "order_id must be"),
+        (RECHARGE, {"mobile": 13972565391}, "mobile"),
+        (RECHARGE, {"mobile": ""}, "mobile"),
+        (RECHARGE, {"mobile": "139x2565391"}, "mobile"),
+        (RECHARGE, {"attempt": 0}, "attempt must be"),
+        (RECHARGE, {"attempt": True}, "attempt must be"),
+        (RECHARGE, {"attempt": "1"}, "attempt must be"),
+        (RECHARGE, {"operator": "Vodafone"}, "operator"),
+        (RECHARGE, {"failure_code": "MK:0001"}, "unknown argument 'failure_code'"),
+        (RECHARGE, {"source": "a\x00"}, "source must be"),
+        (SMS, {"operator": None}, "operator"),
+        (SMS, {"failed_at": "yesterday"}, "failed_at must be an RFC 3339"),
+        (SMS, {"failed_at": 1795509832}, "failed_at must be an RFC 3339"),
+        (SMS, {"failure_code": 54}, "failure_code must be"),
+        (SMS, {"failure_code": "MK\n1"}, "failure_code must be"),
+    ],
+)
+def test_a_bad_argument_is_named(intake: Intake, arguments: dict[str, Any], says: str) -> None:
+    assert says in refuse(intake, **arguments)
+
+
+@pytest.mark.parametrize("name", ["message_id", "mobile", "operator"])
+def test_a_missing_argument_is_named(name: str) -> None:
+    arguments = {key: value for key, value in GOOD[Lane.SMS].items() if key != name}
+    assert SMS.take_one(arguments, now=NOW).reason == f"argument {name} is missing"
+
+
+def test_digits_that_cannot_be_a_mobile_number_are_a_request_without_one() -> None:
+    assert take(RECHARGE, mobile="1234").msisdn is None
+
+
+def test_the_earlier_expiry_counts() -> None:
+    soon = NOW + timedelta(seconds=1)
+    assert RECHARGE.take_one(GOOD[Lane.RECHARGE], now=NOW, expires=soon).request.expires_at == soon  # type: ignore[union-attr]
+
+
+def test_a_bad_item_leaves_its_neighbours() -> None:
+    taken = SMS.take_many({"items": [GOOD[Lane.SMS], "no object", {}, GOOD[Lane.SMS]]}, now=NOW)
+    assert [item.request is not None for item in taken] == [True, False, False, True]
+    assert [item.reason is None for item in taken] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"items": "x"}, {"items": None}, {"items": [{}] * 1001}, {"items": [], "more": 1}],
+)
+def test_a_many_that_is_none_is_one_rejection(arguments: dict[str, Any]) -> None:
+    with pytest.raises(Rejected):
+        SMS.take_many(arguments, now=NOW)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+names = st.sampled_from(["order_id", "mobile", "operator", "attempt", "source", "x_"]) | st.text(max_size=5)
+
+
+@given(arguments=st.dictionaries(names, json_values))
+def test_whatever_comes_is_taken_or_rejected_with_a_short_printable_reason(arguments: dict[str, Any]) -> None:
+    taken = RECHARGE.take_one(arguments, now=NOW)
+    assert (taken.request is None) != (taken.reason is None)
+    if taken.reason is not None:
+        assert taken.reason.isprintable()
+        assert len(taken.reason) < 300
