@@ -4,6 +4,7 @@
 
     PresendError
     ├── SettingsError           stop: mend the setting, start again
+    ├── RequestFileError        tell whoever submits the file what to change in it
     ├── Rejected                park the item as a dead letter, with this reason
     ├── CarrierError
     │   ├── TransientFault      back off, ask again
@@ -25,6 +26,10 @@ class PresendError(Exception):
 
 class SettingsError(PresendError):
     """A setting is missing or wrong. The message names it and says what to write there."""
+
+
+class RequestFileError(PresendError):
+    """A file of requests cannot be read as a whole. The message says what to change."""
 
 
 class Rejected(PresendError):

@@ -44,6 +44,11 @@ class Intake:
     # from receipt to ``expired``; None: only the message's own expires counts
     expiry: timedelta | None = None
 
+    @property
+    def argument_names(self) -> dict[str, bool]:
+        """The names of an item's arguments, and whether each must be there."""
+        return {name: argument.required for name, argument in _ARGUMENTS[self.lane].items()}
+
     def take_one(
         self, arguments: Mapping[str, Any], *, now: datetime, expires: datetime | None = None
     ) -> Taken:
