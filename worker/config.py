@@ -120,8 +120,11 @@ class Settings(BaseSettings):
     def _timeouts(cls, value: Any) -> Any:
         if not isinstance(value, str | int | float):
             return value
-        parts = [float(part) for part in str(value).split(",")]
-        if len(parts) > 2 or min(parts) <= 0:
+        try:
+            parts = [float(part) for part in str(value).split(",")]
+        except ValueError:
+            parts = []
+        if len(parts) not in {1, 2} or min(parts) <= 0:
             raise ValueError('must be positive seconds, as "3,15" (single, batch) or one number for both')
         return parts[0], parts[-1]
 

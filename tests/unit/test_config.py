@@ -1,0 +1,85 @@
+"""Settings: what a wrong one says, and that docs/settings.md tells them all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker import config
+from worker.config import Settings
+from worker.errors import SettingsError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+KEY = "7c11272au708345c834b8ue81ac78972"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PRESEND_{name.upper()}", raising=False)
+
+
+def documented() -> dict[str, str]:
+    rows = re.findall(r"^\| `PRESEND_(\w+)` \| (?:`([^`]*)`)? ?\|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    return {name.lower(): default for name, default in rows}
+
+
+def test_the_document_tells_every_setting_and_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = documented()
+    assert set(defaults) == set(Settings.model_fields)
+    plain = config.load()
+    for name, default in defaults.items():
+        if default:
+            monkeypatch.setenv(f"PRESEND_{name.upper()}", default)
+    assert config.load() == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("broker_url", "kafka://x", "must start with amqp://"),
+        ("database_url", "mysql://x", "must start with postgresql://"),
+        ("provider_apikey", "short", "must have 32 characters, this one has 5"),
+        ("provider_timeout_seconds", "0", "must be positive seconds"),
+        ("provider_timeout_seconds", "1,2,3", "must be positive seconds"),
+        ("provider_timeout_seconds", "soon", "must be positive seconds"),
+        ("sms_slots", "0", "greater than or equal to 1"),
+        ("sms_linger_seconds", "-1", "greater than or equal to 0"),
+        ("sms_not_asked", "refused,whatever", "must be"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_it_must_be(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"PRESEND_{name.upper()}", value)
+    with pytest.raises(SettingsError) as caught:
+        config.load()
+    assert f"PRESEND_{name.upper()}" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_secret_is_not_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESEND_PROVIDER_APIKEY", "hunter2")
+    monkeypatch.setenv("PRESEND_BROKER_URL", "kafka://user:hunter2@host")
+    with pytest.raises(SettingsError) as caught:
+        config.load()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("2", (2.0, 2.0)), ("3,15", (3.0, 15.0)), ("0.5, 4", (0.5, 4.0))]
+)
+def test_time_outs(monkeypatch: pytest.MonkeyPatch, value: str, seconds: Any) -> None:
+    monkeypatch.setenv("PRESEND_PROVIDER_TIMEOUT_SECONDS", value)
+    assert config.load().provider_timeout_seconds == seconds
+
+
+def test_the_key_is_asked_for_only_where_it_is_needed() -> None:
+    settings = config.load()
+    with pytest.raises(SettingsError, match="PRESEND_PROVIDER_APIKEY is not set"):
+        settings.require_apikey()
+    assert config.load(provider_apikey=KEY).require_apikey() == KEY
