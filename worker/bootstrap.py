@@ -40,6 +40,12 @@ class Presend:
     publisher: Publisher
     pipeline: Pipeline
 
+    def close(self) -> None:
+        """Close every connection, for a process that goes on without it."""
+        self.carrier.close()
+        self.publisher.close()
+        self.database.dispose()
+
 
 def build(settings: Settings) -> Presend:
     """Build a process's parts; connections are opened on first use."""

@@ -38,6 +38,13 @@ def publisher_for(broker_url: str, *, stream_length: int) -> Publisher:
     return AmqpPublisher(broker_url)
 
 
+def latest(broker_url: str, count: int) -> list[bytes]:
+    """Return the bodies of the newest events, oldest first; Redis only, for RabbitMQ keeps none."""
+    from worker.publisher import stream  # noqa: PLC0415
+
+    return stream.latest(broker_url, count)
+
+
 def follow(broker_url: str) -> Iterator[bytes]:
     """Yield the body of every event from now on; an empty body about once a second while none comes."""
     if broker_url.startswith("redis"):

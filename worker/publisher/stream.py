@@ -57,6 +57,13 @@ def follow(broker_url: str) -> Iterator[bytes]:
                 yield fields[_FIELD.encode()]
 
 
+def latest(broker_url: str, count: int) -> list[bytes]:
+    """Return the bodies of the newest ``count`` events, oldest first."""
+    with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
+        newest: Any = client.xrevrange(EVENTS, count=count)
+    return [fields[_FIELD.encode()] for _, fields in reversed(newest)]
+
+
 def _last_id(client: redis.Redis) -> Any:
     newest: Any = client.xrevrange(EVENTS, count=1)
     return newest[0][0] if newest else "0-0"

@@ -35,13 +35,15 @@ _ADD = text("""
 
 _COLUMNS = "id, task, payload, reason, queue, received_at, replayed_at"
 
-_LIST = text(f"""
-    SELECT {_COLUMNS} FROM dead_letter
+_MATCHING = """
+    FROM dead_letter
     WHERE (:replayed OR replayed_at IS NULL)
-      AND (CAST(:reason AS text) IS NULL OR reason ILIKE '%' || CAST(:reason AS text) || '%')
+      AND (CAST(:reason AS text) IS NULL OR strpos(lower(reason), lower(CAST(:reason AS text))) > 0)
       AND (CAST(:task AS text) IS NULL OR task = CAST(:task AS text))
-    ORDER BY received_at, id LIMIT :most
-""")  # noqa: S608 - the columns are ours
+"""
+_LIST = text(f"SELECT {_COLUMNS} {_MATCHING} ORDER BY received_at, id LIMIT :most")
+_IDS = text(f"SELECT id {_MATCHING} ORDER BY received_at, id")
+_COUNT = text(f"SELECT count(*) {_MATCHING}")
 
 _TAKE = text(f"""
     SELECT {_COLUMNS} FROM dead_letter
@@ -78,6 +80,20 @@ def select(
     """Return dead letters, oldest first: those whose reason contains ``reason``, of one ``task``."""
     rows = connection.execute(_LIST, {"reason": reason, "task": task, "replayed": replayed, "most": most})
     return [_letter(row) for row in rows]
+
+
+def count(
+    connection: Connection, *, reason: str | None = None, task: str | None = None, replayed: bool = False
+) -> int:
+    """Return how many dead letters :func:`select` would find."""
+    found = connection.execute(_COUNT, {"reason": reason, "task": task, "replayed": replayed})
+    return int(found.scalar_one())
+
+
+def ids(connection: Connection, *, reason: str | None = None, task: str | None = None) -> list[str]:
+    """Return the ids of those that were not replayed yet, oldest first."""
+    rows = connection.execute(_IDS, {"reason": reason, "task": task, "replayed": False})
+    return [str(row[0]) for row in rows]
 
 
 def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
