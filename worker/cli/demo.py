@@ -1,0 +1,158 @@
+"""``presend demo``: a day of traffic through the real thing, on engines of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from worker.demo.places import Places
+    from worker.demo.sending import Ask
+    from worker.demo.show import Stage
+
+_FULL, _QUICK = (3000, 22.0), (400, 5.0)
+"""Requests in the day, and the seconds it takes."""
+_ANSWER_SECONDS = 30.0
+
+_EPILOG = """\b
+Examples:
+  presend demo           a day in 22 seconds
+  presend demo --keep    and everything stays up until Ctrl-C, to be looked at
+"""
+
+
+@click.command("demo", epilog=_EPILOG)
+@click.option("--quick", is_flag=True, help="A short day of a few hundred requests.")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, and print its settings.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Run there, instead of in a cache folder.")
+@click.option("--seed", default=1, show_default=True, help="Same seed, same traffic.")
+def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
+    """Run a day of recharges and failed SMS through presend; nothing has to be set up.
+
+    Real PostgreSQL and Valkey (the wheels of presend[embedded]), real workers, and a simulated provider with
+    the latency of the real one. All of it ends with the command.
+    """
+    from rich.console import Console
+
+    from worker.demo import places, report
+    from worker.demo.traffic import day
+
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may lack a character
+    console = Console(highlight=False)
+    items, seconds = _QUICK if quick else _FULL
+    with _ended_by_signals():
+        place = places.prepare(folder)
+        with place.held(), _told_from_the_log(place), ExitStack() as running:
+            stage, settings = _set(console, place, running)
+            traffic = day(seed, items)
+            stage.warm_up(traffic)
+            agreed = stage.play(traffic, seconds=seconds)
+            console.print(report.next_steps())
+            if keep:
+                _keep(console, stage, settings)
+    if not agreed:
+        raise click.ClickException(f"figures disagree; what sandbox and workers said is in {place.log}")
+
+
+def _set(console: Console, place: Places, running: ExitStack) -> tuple[Stage, Mapping[str, str]]:
+    """Start everything, the last started to end first; returns the stage and the settings it runs with."""
+    from worker.demo import child
+    from worker.demo.events import Events
+    from worker.demo.figures import Ledger
+    from worker.demo.provider import APIKEY, provider
+    from worker.demo.sending import Senders
+    from worker.demo.show import Stage
+    from worker.embedded import embedded
+    from worker.storage import migrations
+
+    running.callback(child.end_leftovers)
+    sandbox = running.enter_context(provider(place))
+    with _step(console, "PostgreSQL and Valkey, from wheels"):
+        engines = running.enter_context(embedded(place.engines, fresh=True))
+    with _step(console, "tables"):
+        migrations.upgrade(engines.database_url)
+    with _step(console, "provider, simulated: 0.1 s a number, 1.5 s a thousand"):
+        settings = {
+            "PRESEND_BROKER_URL": engines.redis_url,
+            "PRESEND_REDIS_URL": engines.redis_url,
+            "PRESEND_DATABASE_URL": engines.database_url,
+            "PRESEND_PROVIDER_URL": sandbox.url,
+            "PRESEND_PROVIDER_APIKEY": APIKEY,
+        }
+    workers = running.enter_context(child.running(["worker"], places=place, settings=settings))
+    ledger = running.enter_context(Ledger(engines.database_url))
+    senders = Senders(
+        broker_url=engines.redis_url,
+        ask=_asker(settings),
+        port=lambda port: sandbox.port(port.msisdn, port.recipient),
+    )
+    return Stage(console, sandbox, workers, ledger, Events(engines.redis_url), senders), settings
+
+
+def _asker(settings: Mapping[str, str]) -> Ask:
+    """What a shopper's program does: plain Celery, set up as the workers are."""
+    for name in [name for name in os.environ if name.startswith("PRESEND_")]:
+        del os.environ[name]
+    os.environ.update(settings)
+    from worker.app import app
+
+    def ask(task: str, arguments: Mapping[str, Any]) -> Any:
+        return app.send_task(task, kwargs=dict(arguments)).get(timeout=_ANSWER_SECONDS)
+
+    return ask
+
+
+def _keep(console: Console, stage: Stage, settings: Mapping[str, str]) -> None:
+    """Leave it all running until a signal comes."""
+    console.print("\n Everything is still running. In another terminal:\n")
+    for name, value in settings.items():
+        console.out(f"export {name}='{value}'", highlight=False)
+    console.print("\n Ctrl-C ends it.")
+    while True:
+        stage.check()
+        time.sleep(0.25)
+
+
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    began = time.monotonic()
+    with console.status(what):
+        yield
+    console.print(f" {what:<62}{time.monotonic() - began:>6.1f} s")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP end the demo, and none after it disturb the cleaning up."""
+    ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in ours:
+            signal.signal(each, signal.SIG_IGN)
+        click.echo("\nEnding …", err=True)
+        raise SystemExit(128 + number)
+
+    for each in ours:
+        signal.signal(each, end)
+    yield
+
+
+@contextmanager
+def _told_from_the_log(place: Places) -> Iterator[None]:
+    """Show what sandbox and workers said last, where something goes wrong."""
+    try:
+        yield
+    except Exception:
+        click.echo(f"The last lines of {place.log}:\n{place.last_words()}", err=True)
+        raise
