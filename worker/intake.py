@@ -47,7 +47,7 @@ class Intake:
     @property
     def argument_names(self) -> dict[str, bool]:
         """The names of an item's arguments, and whether each must be there."""
-        return {name: argument.required for name, argument in _ARGUMENTS[self.lane].items()}
+        return {name: argument.required for name, argument in ARGUMENTS[self.lane].items()}
 
     def take_one(
         self, arguments: Mapping[str, Any], *, now: datetime, expires: datetime | None = None
@@ -78,7 +78,7 @@ class Intake:
             return Taken(arguments, reason=exc.reason)
 
     def _request(self, arguments: Mapping[str, Any], now: datetime, expires: datetime | None) -> CheckRequest:
-        readers = _ARGUMENTS[self.lane]
+        readers = ARGUMENTS[self.lane]
         fields: dict[str, Any] = {}
         for name, value in arguments.items():
             reader = readers.get(name)
@@ -104,7 +104,7 @@ class Intake:
 
 
 @dataclass(frozen=True, slots=True)
-class _Argument:
+class Argument:
     """How one argument of a task is read."""
 
     field: str
@@ -159,22 +159,22 @@ def _moment(name: str, value: Any) -> datetime | None:
 
 
 _COMMON = {
-    "mobile": _Argument("msisdn", _mobile, required=True),
-    "attempt": _Argument("attempt", _attempt),
-    "source": _Argument("source", _source),
+    "mobile": Argument("msisdn", _mobile, required=True),
+    "attempt": Argument("attempt", _attempt),
+    "source": Argument("source", _source),
 }
-_ARGUMENTS: dict[Lane, dict[str, _Argument]] = {
+ARGUMENTS: dict[Lane, dict[str, Argument]] = {
     Lane.RECHARGE: {
-        "order_id": _Argument("reference", _reference, required=True),
+        "order_id": Argument("reference", _reference, required=True),
         **_COMMON,
-        "operator": _Argument("operator", _optional_operator),
+        "operator": Argument("operator", _optional_operator),
     },
     Lane.SMS: {
-        "message_id": _Argument("reference", _reference, required=True),
+        "message_id": Argument("reference", _reference, required=True),
         **_COMMON,
-        "operator": _Argument("operator", _operator, required=True),
-        "failure_code": _Argument("failure_code", _failure_code),
-        "failed_at": _Argument("failed_at", _moment),
+        "operator": Argument("operator", _operator, required=True),
+        "failure_code": Argument("failure_code", _failure_code),
+        "failed_at": Argument("failed_at", _moment),
     },
 }
 

@@ -106,6 +106,15 @@ _WITHOUT_ANSWER = {
     **{(Lane.DIRECT, each): Decision("unanswered", each.value) for each in NoAnswer},
     (Lane.SMS, NoAnswer.EXPIRED): Decision("undeliverable", NoAnswer.EXPIRED.value),
 }
+DECISIONS: dict[Lane, frozenset[str]] = {
+    lane: frozenset(
+        [row.decision.decision for row in rows]
+        + [decided.decision for (its, _), decided in _WITHOUT_ANSWER.items() if its is lane]
+    )
+    for lane, rows in _ROWS.items()
+}
+"""Every decision a lane of the queue can come to: the last words of its event types."""
+
 # direct callers get the answer itself; these words are for the ledger
 _ANSWERED = {each: Decision("answered", each.value) for each in Status}
 
