@@ -51,16 +51,21 @@ def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may lack a character
     console = Console(highlight=False)
     items, seconds = _QUICK if quick else _FULL
+    began = time.monotonic()
     with _ended_by_signals():
         place = places.prepare(folder)
         with place.held(), _told_from_the_log(place), ExitStack() as running:
-            stage, settings = _set(console, place, running)
+            console.print(f" A day of recharges and failed SMS, in {seconds:.0f} seconds\n")
             traffic = day(seed, items)
-            stage.warm_up(traffic)
+            stage, settings = _set(console, place, running)
+            with _step(console, "workers: recharge, sms, upkeep"):
+                stage.warm_up(traffic)
+            console.print()
             agreed = stage.play(traffic, seconds=seconds)
             console.print(report.next_steps())
             if keep:
                 _keep(console, stage, settings)
+    console.print(f"\n Ended after {time.monotonic() - began:.0f} s; nothing is left running.")
     if not agreed:
         raise click.ClickException(f"figures disagree; what sandbox and workers said is in {place.log}")
 
@@ -82,14 +87,15 @@ def _set(console: Console, place: Places, running: ExitStack) -> tuple[Stage, Ma
         engines = running.enter_context(embedded(place.engines, fresh=True))
     with _step(console, "tables"):
         migrations.upgrade(engines.database_url)
-    with _step(console, "provider, simulated: 0.1 s a number, 1.5 s a thousand"):
-        settings = {
-            "PRESEND_BROKER_URL": engines.redis_url,
-            "PRESEND_REDIS_URL": engines.redis_url,
-            "PRESEND_DATABASE_URL": engines.database_url,
-            "PRESEND_PROVIDER_URL": sandbox.url,
-            "PRESEND_PROVIDER_APIKEY": APIKEY,
-        }
+    with _step(console, "provider: a simulated one, 0.1 s a number, 1.5 s a thousand"):
+        provider_url = sandbox.url
+    settings = {
+        "PRESEND_BROKER_URL": engines.redis_url,
+        "PRESEND_REDIS_URL": engines.redis_url,
+        "PRESEND_DATABASE_URL": engines.database_url,
+        "PRESEND_PROVIDER_URL": provider_url,
+        "PRESEND_PROVIDER_APIKEY": APIKEY,
+    }
     workers = running.enter_context(child.running(["worker"], places=place, settings=settings))
     ledger = running.enter_context(Ledger(engines.database_url))
     senders = Senders(

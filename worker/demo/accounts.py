@@ -36,6 +36,7 @@ def accounts(
     return (
         Account("different requests sent", len(sent.keys), "rows in the ledger", figures.requests),
         Account("bad items sent", sent.bad, "dead letters", figures.dead_letters),
+        Account("numbers that moved", sent.ports, "changes observed", figures.port_changes),
         Account("decisions and ports stored", told.total(), "events, same types", (told & events).total()),
         Account("events received", events.total(), "of them told by the ledger", (told & events).total()),
         Account("answers waited for", sent.waited_for, "answers that came", answers),

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import psycopg
 
 _DECISIONS = "SELECT lane, decision, count(*) FROM check_request GROUP BY 1, 2"
+_VIRTUAL = """
+    SELECT lane, count(*) FROM check_request WHERE decision = 'reroute' AND reason = 'virtual' GROUP BY 1
+"""
 _ANSWERED_FROM = "SELECT coalesce(answered_from, 'none'), count(*) FROM check_request GROUP BY 1"
 _REQUESTS = """
     SELECT count(*), count(DISTINCT msisdn),
@@ -36,7 +39,12 @@ _RECORDS = """
     WHERE msisdn = ANY(%s::bigint[])
 """
 _LETTER = "SELECT task, payload, reason FROM dead_letter ORDER BY received_at, id LIMIT 1"
-_CHANGE = "SELECT msisdn::text, donor, recipient FROM port_change ORDER BY observed_before LIMIT 1"
+_CHANGE = """
+    SELECT c.msisdn::text, c.donor, c.recipient, r.lane || '.' || r.decision, r.asked_operator,
+           r.target_operator
+    FROM port_change c JOIN check_request r ON r.batch_id = c.batch_id AND r.msisdn = c.msisdn
+    ORDER BY c.observed_before LIMIT 1
+"""
 
 
 class Calls(NamedTuple):
@@ -58,6 +66,8 @@ class Figures:
 
     # by lane and decision
     decisions: Counter[tuple[str, str]]
+    # reroutes of virtual numbers, which no operator's product fits
+    virtual: Counter[str]
     answered_from: Counter[str]
     # ledger rows, and the different numbers in them
     requests: int
@@ -111,11 +121,14 @@ class Letter(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An observed change of operator."""
+    """An observed change of operator, and what was decided of the request that observed it."""
 
     msisdn: str
     donor: str
     recipient: str
+    event: str
+    asked_operator: str | None
+    target_operator: str | None
 
 
 class Ledger(AbstractContextManager["Ledger"]):
@@ -134,6 +147,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         ((dead_letters, port_changes),) = self._rows(_OTHERS)
         return Figures(
             decisions=Counter({(lane, decision): n for lane, decision, n in self._rows(_DECISIONS)}),
+            virtual=Counter(dict(self._rows(_VIRTUAL))),
             answered_from=Counter(dict(self._rows(_ANSWERED_FROM))),
             requests=requests,
             numbers=numbers,

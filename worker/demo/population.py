@@ -12,13 +12,20 @@ DOCUMENT_NUMBERS = ("13972565391", "13798361236", "13352918995", "13163320753")
 """The numbers that the provider's document prints."""
 
 
+VIRTUAL_TAKEN = 0.4
+"""Of the numbers drawn from MVNO ranges, which have fewer users each than an operator's."""
+
+
 @cache
 def of_rank(seed: int, rank: int) -> str:
     """The number of the subscriber who comes at this place when the busiest come first."""
     random = Random(f"{seed}:{rank}")  # noqa: S311 - a simulation
     while True:
         msisdn = _drawn(random)
-        if subscriber(msisdn).status is not Status.INVALID:
+        status = subscriber(msisdn).status
+        if status is Status.VIRTUAL and random.random() >= VIRTUAL_TAKEN:
+            continue
+        if status is not Status.INVALID:
             return msisdn
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from worker.demo.accounts import Account
 from worker.demo.figures import Change, Letter, Record
-from worker.demo.screen import HEADING, QUIET, Moment, table
+from worker.demo.screen import HEADING, QUIET
 from worker.portability.msisdn import mask
 from worker.portability.operators import label_of
 from worker.portability.records import Status
@@ -22,17 +22,14 @@ _STATUSES = {
     Status.VIRTUAL.value: "virtual",
 }
 
-
-def cost(moment: Moment) -> RenderableType:
-    """What was asked for, what it cost, and what it would have."""
-    figures = moment.figures
-    made = table("The day's cost", "")
-    made.add_row("requests sent, repetitions included", f"{moment.sent.items:,}")
-    made.add_row("different numbers in them", f"{figures.numbers:,}")
-    made.add_row("look-ups, one a request", f"{figures.one_each:,}")
-    made.add_row("look-ups bought", f"{figures.billed:,}")
-    made.add_row(Text("saved", "bold"), Text(f"{figures.saved:.1%}", "bold"))
-    return made
+_NEXT = (
+    ("presend demo --keep", "the same, left running; in a second terminal:"),
+    ("presend check 13972565391", "one number, now"),
+    ("presend events --follow", "decisions as they are told"),
+    ("presend dead list", "what could not be taken, and why"),
+    ("celery -A worker.app flower", "every task in the browser, port 5555"),
+    ("README.md and docs/", "how to run it for real"),
+)
 
 
 def numbers(records: Iterable[Record]) -> RenderableType:
@@ -47,14 +44,17 @@ def numbers(records: Iterable[Record]) -> RenderableType:
 
 def happenings(change: Change | None, letter: Letter | None) -> RenderableType:
     """The number that moved, and a message that could not be taken."""
-    lines: list[RenderableType] = []
+    parts: list[RenderableType] = []
     if change is not None:
-        moved = f"{label_of(change.donor)} -> {label_of(change.recipient)}"
-        told = f"{mask(change.msisdn)} moved {moved}: number.ported was told, the failed SMS rerouted"
-        lines.append(_titled("A port while the day ran", Text(told)))
+        donor, recipient = label_of(change.donor), label_of(change.recipient)
+        lines = Text(f"{mask(change.msisdn)} left {donor} for {recipient}: number.ported\n")
+        failed, target = label_of(change.asked_operator), label_of(change.target_operator)
+        lines.append(f"and its request, which named {failed}: {change.event} to {target}")
+        parts.append(_titled("A port while the day ran", lines))
     if letter is not None:
-        lines.append(_titled("One of the dead letters", Text(f"{letter.task}: {letter.reason}")))
-    return Group(*lines)
+        reference = letter.payload.get("order_id") or letter.payload.get("message_id")
+        parts.append(_titled("One of the dead letters", Text(f"{letter.task} {reference}: {letter.reason}")))
+    return Group(*parts)
 
 
 def agreement(accounts: Sequence[Account]) -> RenderableType:
@@ -74,14 +74,7 @@ def agreement(accounts: Sequence[Account]) -> RenderableType:
 def next_steps() -> RenderableType:
     """Where to look next."""
     made = Table.grid(padding=(0, 2))
-    for command, purpose in (
-        ("presend demo --keep", "the same, left running, with its settings to export; then:"),
-        ("presend check 13972565391", "ask for one number"),
-        ("presend events --follow", "see decisions as they are told"),
-        ("presend dead list", "messages that could not be taken, and why"),
-        ("celery -A worker.app flower", "every task, in the browser"),
-        ("README.md, docs/", "how to run it for real"),
-    ):
+    for command, purpose in _NEXT:
         made.add_row(command, Text(purpose, QUIET))
     return _titled("Next", made)
 

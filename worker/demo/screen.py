@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -23,9 +22,9 @@ QUIET = "bright_black"
 _LANES = ("recharge", "sms")
 _DECISIONS = ("confirmed", "reroute", "rejected", "unverified", "resend", "undeliverable")
 _SOURCES = {
-    "live": "its own look-up",
+    "live": "a look-up of its own",
+    "shared": "a look-up in flight",
     "stored": "a stored record",
-    "shared": "another's look-up",
     "rule": "a rule, unasked",
 }
 _NO_CALLS = Calls(0, 0, 0, 0, 0)
@@ -56,43 +55,40 @@ class Moment:
     def line(self) -> str:
         """All of it in one line."""
         return (
-            f"{self.clock}  {self.sent.items:,} of {self.items:,} sent, {self.figures.requests:,} decided, "
+            f" {self.clock}  {self.sent.items:,} of {self.items:,} sent, {self.figures.requests:,} decided, "
             f"{self.billed:,} billed, {self.events.total():,} events"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A moment as a terminal shows it: tables in two columns, or in four."""
+    """A moment as a terminal shows it: tables in two columns, or in three."""
 
     moment: Moment
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the progress, the tables and the last line."""
-        moment = self.moment
-        decisions, waits = _decisions(moment.figures), _waits(moment.waits)
-        costs, sources, calls = _costs(moment), _sources(moment.figures), _calls(moment.figures)
+        """Yield the day's progress and the tables."""
+        moment, figures = self.moment, self.moment.figures
+        decisions, told, waits = _decisions(figures), _told(moment), _waits(moment.waits)
+        cost, sources, calls = _cost(moment), _sources(figures), _calls(figures)
         if options.max_width >= _WIDE:
-            columns = [[decisions], [costs, sources], [calls, waits]]
+            columns = [[decisions, told], [cost, sources], [calls, waits]]
         else:
-            columns = [[decisions, waits], [costs, sources, calls]]
+            columns = [[decisions, told, waits], [cost, sources, calls]]
         yield _progress(moment)
         yield _side_by_side(columns)
-        yield Padding(_told(moment), (1, 0, 0, 1))
 
 
-def table(title: str, *columns: str) -> Table:
-    """A table of the demo's: a title that is its first heading, figures to the right."""
-    made = Table(
-        box=box.SIMPLE_HEAD, header_style=QUIET, pad_edge=False, padding=(0, 1), show_edge=False, expand=True
-    )
+def _table(title: str, *columns: str) -> Table:
+    """A table whose title is its first heading, figures to the right."""
+    made = Table(box=None, header_style=QUIET, pad_edge=False, padding=(0, 1), expand=True)
     made.add_column(Text(title, HEADING), ratio=1, no_wrap=True)
     for column in columns:
-        made.add_column(column, justify="right", no_wrap=True)
+        made.add_column(column, justify="right", no_wrap=True, min_width=6)
     return made
 
 
-def count(number: int) -> RenderableType:
+def _count(number: int) -> RenderableType:
     """A figure; nothing is a dash."""
     return f"{number:,}" if number else Text("-", QUIET)
 
@@ -108,59 +104,64 @@ def _progress(moment: Moment) -> RenderableType:
 
 
 def _side_by_side(columns: Sequence[Sequence[RenderableType]]) -> RenderableType:
-    grid = Table.grid(padding=(0, 3), expand=True)
+    grid = Table.grid(padding=(0, 3), pad_edge=False, expand=True)
     for _ in columns:
         grid.add_column(ratio=1)
-    stacks = []
-    for column in columns:
-        stack = Table.grid(expand=True)
-        stack.add_column(ratio=1)
-        for index, each in enumerate(column):
-            stack.add_row(Padding(each, (1 if index else 0, 0, 0, 0)))
-        stacks.append(stack)
-    grid.add_row(*stacks)
+    grid.add_row(*(_stacked(column) for column in columns))
     return Padding(grid, (0, 1))
 
 
+def _stacked(column: Sequence[RenderableType]) -> RenderableType:
+    first, *others = column
+    return Group(first, *(Padding(each, (1, 0, 0, 0)) for each in others))
+
+
 def _decisions(figures: Figures) -> Table:
-    made = table("Decisions", *_LANES)
+    made = _table("Decisions", *_LANES)
     for decision in _DECISIONS:
-        made.add_row(decision, *(count(figures.decisions[lane, decision]) for lane in _LANES))
+        made.add_row(decision, *(_count(figures.decisions[lane, decision]) for lane in _LANES))
+        if decision == "reroute":
+            made.add_row(
+                Text("  of them virtual", QUIET), *(_count(figures.virtual[lane]) for lane in _LANES)
+            )
     return made
 
 
-def _costs(moment: Moment) -> Table:
+def _cost(moment: Moment) -> Table:
     figures = moment.figures
-    made = table("Look-ups", "")
-    made.add_row("one a request would cost", count(figures.one_each))
-    made.add_row("billed by the provider", count(moment.billed))
-    made.add_row("saved", Text(f"{figures.saved:.0%}", "bold"))
+    made = _table("Cost", "")
+    made.add_row("different requests", _count(figures.requests))
+    made.add_row("different numbers", _count(figures.numbers))
+    made.add_row("look-ups, one a request", _count(figures.one_each))
+    made.add_row("look-ups bought (ledger)", _count(figures.billed))
+    made.add_row("look-ups billed (provider)", _count(moment.billed))
+    made.add_row(Text("saved", "bold"), Text(f"{figures.saved:.1%}", "bold"))
     return made
 
 
 def _sources(figures: Figures) -> Table:
-    made = table("Answered from", "")
+    made = _table("Answered from", "")
     for source, name in _SOURCES.items():
-        made.add_row(name, count(figures.answered_from[source]))
+        made.add_row(name, _count(figures.answered_from[source]))
     return made
 
 
 def _calls(figures: Figures) -> Table:
-    made = table("Provider calls", *_LANES)
+    made = _table("Provider calls", *_LANES)
     lanes = [figures.calls.get(lane, _NO_CALLS) for lane in _LANES]
-    made.add_row("calls", *(count(lane.calls) for lane in lanes))
+    made.add_row("calls", *(_count(lane.calls) for lane in lanes))
     made.add_row(
         "numbers a call", *(f"{lane.numbers / lane.calls:.1f}" if lane.calls else "" for lane in lanes)
     )
-    made.add_row("in the largest", *(count(lane.largest) for lane in lanes))
+    made.add_row("in the largest", *(_count(lane.largest) for lane in lanes))
     return made
 
 
 def _waits(waits: Waits) -> Table:
-    made = table("A shopper waits", "p50", "p99")
-    made.add_row("answer bought", *_milliseconds(waits.bought))
-    made.add_row("  presend's part", *_milliseconds(waits.own))
-    made.add_row("answer stored", *_milliseconds(waits.stored))
+    made = _table("A shopper waits", "p50", "p99")
+    made.add_row("for a look-up", *_milliseconds(waits.bought))
+    made.add_row(Text("  presend's part", QUIET), *_milliseconds(waits.own))
+    made.add_row("for a stored record", *_milliseconds(waits.stored))
     return made
 
 
@@ -169,8 +170,9 @@ def _milliseconds(seconds: Sequence[float]) -> list[RenderableType]:
     return [Text("-", QUIET) if each is None else f"{each * 1000:.0f} ms" for each in found]
 
 
-def _told(moment: Moment) -> Text:
-    text = Text.assemble(("Events ", HEADING), f"{moment.events.total():,} received")
-    if ported := moment.events["number.ported"]:
-        text.append(f", {ported} number.ported")
-    return text.append("   Dead letters ", HEADING).append(f"{moment.figures.dead_letters}", "default")
+def _told(moment: Moment) -> Table:
+    made = _table("Told", "")
+    made.add_row("events", _count(moment.events.total()))
+    made.add_row(Text("  number.ported", QUIET), _count(moment.events["number.ported"]))
+    made.add_row("dead letters", _count(moment.figures.dead_letters))
+    return made

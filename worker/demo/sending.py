@@ -38,6 +38,7 @@ class Sent:
     # items that must become dead letters
     bad: int = 0
     waited_for: int = 0
+    ports: int = 0
     # lane, reference and attempt of the other items
     keys: set[tuple[str, str, int]] = field(default_factory=set)
 
@@ -109,6 +110,7 @@ class Senders:
                 on_time(what)
                 if isinstance(what, Port):
                     self._port(what)
+                    self.sent.ports += 1
                 else:
                     self._count(what)
                     producer.send(what.task, what.arguments)

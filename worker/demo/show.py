@@ -112,7 +112,6 @@ class Stage:
         kept = self._accounts(moment)
         for part in (
             Dashboard(moment),
-            report.cost(moment),
             report.numbers(self.ledger.records(DOCUMENT_NUMBERS)),
             report.happenings(self.ledger.first_change(), self.ledger.first_letter()),
             report.agreement(kept),
