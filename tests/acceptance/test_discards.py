@@ -1,0 +1,103 @@
+"""What no task can take is parked with its reason, Celery's own discards too; its neighbours are decided."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Producer
+
+from tests.acceptance.harness import Place
+from tests.acceptance.waiting import eventually
+
+SECRET = "13912349876"
+TASK = {"task": "sms.recheck", "lang": "py"}
+GOOD = {"message_id": "m", "mobile": SECRET, "operator": "CMCC"}
+
+
+def body(arguments: Any, args: Any = ()) -> bytes:
+    return json.dumps([list(args), arguments, {"callbacks": None}]).encode()
+
+
+# (body, content type, headers) -> what the reason says
+BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
+    "pickle": (pickle.dumps([[], GOOD, {}]), "application/x-python-serialize", TASK, "application/json"),
+    "no JSON": (b"{" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
+    "binary": (b"\xff\x00\xfe" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
+    "other content type": (body(GOOD), "text/plain", TASK, "content type 'text/plain'"),
+    "unknown task": (body(GOOD), "application/json", {"task": "sms.send"}, "unknown task 'sms.send'"),
+    "no task": (body(GOOD), "application/json", {}, "not a Celery message"),
+    "protocol 1": (
+        json.dumps({"task": "sms.recheck", "id": "one", "args": [], "kwargs": GOOD}).encode(),
+        "application/json",
+        {},
+        "protocol 1",
+    ),
+    "not a triple": (json.dumps(GOOD).encode(), "application/json", TASK, "[args, kwargs, embed]"),
+    "by position": (body({}, [SECRET]), "application/json", TASK, "by name"),
+    "eta": (body(GOOD), "application/json", TASK | {"eta": "2030-01-01T00:00:00Z"}, "eta and countdown"),
+    "unknown argument": (
+        body(GOOD | {"colour": SECRET}),
+        "application/json",
+        TASK,
+        "unknown argument 'colour'",
+    ),
+    "NUL and emoji": (
+        body(GOOD | {"message_id": "\x00😀" + SECRET}),
+        "application/json",
+        TASK,
+        "message_id must",
+    ),
+    "a megabyte": (body(GOOD | {"mobile": SECRET * 100_000}), "application/json", TASK, ""),
+    "1001 items": (
+        body({"items": [GOOD] * 1001}),
+        "application/json",
+        {"task": "sms.recheck_many"},
+        "1001 items: a message carries at most 1000",
+    ),
+}
+DECIDED = {"a megabyte"}  # that many digits are no number: invalid, not malformed
+
+
+@pytest.fixture
+def publisher(here: Place) -> Iterator[Producer]:
+    with Connection(here.broker_url) as connection:
+        yield Producer(connection.channel())
+
+
+def test_bad_messages_are_parked_with_a_reason_and_their_neighbours_decided(
+    here: Place, publisher: Producer
+) -> None:
+    worker = here.worker("sms", "recharge")
+    for index, (name, (content, content_type, headers, _)) in enumerate(BAD.items()):
+        publisher.publish(
+            content,
+            routing_key="sms",
+            exchange="",
+            content_type=content_type,
+            content_encoding="utf-8" if content_type == "application/json" else "binary",
+            headers=headers and headers | {"id": f"bad-{name.replace(' ', '-')}"},
+        )
+        here.send("sms.recheck", message_id=f"good-{index}", mobile=f"1380013{index:04d}", operator="CMCC")
+    here.decided(len(BAD) + len(DECIDED))
+    eventually(lambda: here.count("dead_letter") == len(BAD) - len(DECIDED), "every bad message parked")
+    reasons = [row["reason"] for row in here.rows("SELECT reason FROM dead_letter")]
+    for name, (*_, says) in BAD.items():
+        if name not in DECIDED:
+            assert any(says in reason for reason in reasons), name
+    assert all(reason.isprintable() for reason in reasons)
+    here.stop()
+    assert SECRET not in worker.log
+    assert "139****9876" not in worker.log, "not even masked: bodies are not logged"
+
+
+def test_a_parked_messages_producer_is_told(here: Place) -> None:
+    here.worker("recharge")
+    sent = here.send("recharge.precheck", order_id="o", mobile="139x")
+    with pytest.raises(Exception, match="mobile") as caught:
+        sent.get(timeout=10)
+    assert type(caught.value).__name__ == "Rejected"
+    assert sent.state == "FAILURE"
