@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
@@ -46,6 +47,8 @@ def _run_lane(lane: str) -> int:
     """
     from worker.app import app  # noqa: PLC0415 - upkeep needs no Celery
 
+    # Celery warns of root in eight lines on every start; a container may have no other user.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser")
     node = f"{lane}-{os.getpid()}@{socket.gethostname()}"
     worker = app.Worker(hostname=node, queues=[lane], loglevel="INFO", quiet=True)
     worker.start()

@@ -31,6 +31,8 @@ _LOOK_SECONDS = 1.0
 _ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
 """What processes get at the first, second and third request to end."""
 
+_HINT = "what is in flight is finished; another signal does not wait"
+
 
 def command(role: str) -> list[str]:
     """Return the command line of a role's process, child of this one."""
@@ -38,7 +40,7 @@ def command(role: str) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Child:
+class Child:
     """A role, its process while there is one, and when it is to start."""
 
     role: str
@@ -50,7 +52,11 @@ class _Child:
     quick_deaths: int = 0
 
     def start(self, now: float) -> None:
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own
+        """Start the process."""
+        # Logs go to stderr; stdout is only Celery's words to people who start it by hand.
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         self.started_at = now
         log.info("process_started", role=self.role, pid=self.process.pid)
 
@@ -71,7 +77,7 @@ class Supervisor:
     commands: Mapping[str, Sequence[str]]
     grace_seconds: float = GRACE_SECONDS
     clock: Callable[[], float] = time.monotonic
-    _children: list[_Child] = field(default_factory=list, init=False)
+    _children: list[Child] = field(default_factory=list, init=False)
     # signals that asked to end, and how many of them were passed on
     _asked: int = field(default=0, init=False)
     _passed_on: int = field(default=0, init=False)
@@ -84,7 +90,7 @@ class Supervisor:
 
         Main thread only: it handles SIGTERM, SIGINT and SIGHUP meanwhile.
         """
-        self._children = [_Child(role, line) for role, line in self.commands.items()]
+        self._children = [Child(role, line) for role, line in self.commands.items()]
         with self._signals() as woken:
             try:
                 while not self._ended():
@@ -127,7 +133,7 @@ class Supervisor:
                 self._exit_code = EXIT_CONFIG
                 self._asked = 1
             else:
-                log.warning("process_died", role=child.role, pid=pid, **_how(code), starts_again_in=pause)
+                log.warning("process_died", role=child.role, pid=pid, **_how(code), starts_in_seconds=pause)
 
     def _end_if_asked(self) -> None:
         """Pass each request to end on as a harder signal; so does the end of patience."""
@@ -140,7 +146,12 @@ class Supervisor:
             self._passed_on = self._asked
             self._patience_ends = self.clock() + (_LOOK_SECONDS if overdue else self.grace_seconds)
             number = _ENDING[min(self._asked, len(_ENDING)) - 1]
-            log.info("ending", signal=number.name, processes=self._signal_all(number))
+            log.info(
+                "ending",
+                signal=number.name,
+                processes=self._signal_all(number),
+                hint=_HINT if self._asked == 1 else None,
+            )
 
     def _signal_all(self, number: signal.Signals) -> int:
         alive = [child.process for child in self._children if child.process is not None]

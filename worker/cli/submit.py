@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.request_files import Row
     from worker.submission import Submission
 
-_SHOWN_ROWS = 10
+_SHOWN_ROWS = 5
 _INTERRUPTED = 130
 _EPILOG = """\b
 The first line names the columns, as the task's arguments are named:
@@ -65,7 +65,8 @@ def submit(file: Path, lane: str, encoding: str, batch: int, source: str, restar
             with Producer(broker_url) as producer:
                 _send(submission, producer, file)
         except KeyboardInterrupt:
-            raise Failure(_stopped(submission), exit_code=_INTERRUPTED) from None
+            click.echo(_stopped(submission), err=True)
+            sys.exit(_INTERRUPTED)
         except Exception as exc:
             if click.get_current_context().find_root().params.get("debug"):
                 raise

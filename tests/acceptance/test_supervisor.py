@@ -1,0 +1,149 @@
+"""``presend worker`` as an operator meets it: killed, restarted, ended, and left no orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import APIKEY, alive, command, environment, presend, until
+from tests.services import connect_amqp
+
+ROLES = {"recharge", "sms", "upkeep"}
+
+
+@dataclass
+class Worker:
+    """A running ``presend worker`` and what it logged."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        written = self.log.read_text().splitlines()
+        return [json.loads(line) for line in written if line.startswith("{") and line.endswith("}")]
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["event"] == event]
+
+    def pids(self) -> dict[str, int]:
+        """The newest process of each role."""
+        return {line["role"]: line["pid"] for line in self.said("process_started")}
+
+    def ready(self) -> dict[str, int] | None:
+        """The pids, once both lanes consume and upkeep has begun."""
+        pids = self.pids()
+        events = [str(line["event"]) for line in self.lines()]
+        nodes = [f"{role}-{pid}@" for role, pid in pids.items() if role != "upkeep"]
+        consuming = all(any(each.startswith(node) and "ready" in each for each in events) for node in nodes)
+        return pids if pids.keys() == ROLES and consuming and "upkeep_started" in events else None
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> dict[str, str]:
+    return environment(
+        database_url=database_url,
+        broker_url=redis_url,
+        redis_url=redis_url,
+        provider_url="http://127.0.0.1:9",
+        provider_apikey=APIKEY,
+    )
+
+
+@pytest.fixture
+def worker(settings: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(command("worker"), env=settings, stderr=written, stdin=subprocess.DEVNULL)
+    started = Worker(process, log)
+    try:
+        until(started.ready, what="presend worker")
+        yield started
+    finally:
+        process.kill()
+        process.wait()
+        for pid in started.pids().values():
+            until(lambda pid=pid: not alive(pid), seconds=40, what=f"the end of {pid}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_killed_process_is_started_again_and_the_others_stay(worker: Worker, role: str) -> None:
+    before = worker.pids()
+    os.kill(before[role], signal.SIGKILL)
+    after = until(lambda: worker.pids() if worker.pids() != before else None, what="a new process")
+    assert {each for each in ROLES if before[each] != after[each]} == {role}
+    assert alive(after[role])
+    (died,) = worker.said("process_died")
+    assert (died["role"], died["pid"], died["signal"]) == (role, before[role], "SIGKILL")
+
+
+def test_a_restarted_lane_consumes_again(worker: Worker) -> None:
+    os.kill(worker.pids()["sms"], signal.SIGKILL)
+    until(lambda: len(worker.said("process_started")) == len(ROLES) + 1 and worker.ready())
+
+
+def test_processes_lead_sessions_of_their_own_so_one_ctrl_c_is_one_signal(worker: Worker) -> None:
+    for pid in worker.pids().values():
+        assert os.getsid(pid) == pid
+
+
+def test_one_lane_runs_in_this_very_process(settings: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "lane.log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(command("worker", "--lane", "sms"), env=settings, stderr=written)
+    try:
+        node = f"sms-{process.pid}@"
+        until(lambda: any(line["event"].startswith(node) for line in Worker(process, log).lines()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=25) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_wrong_queue_ends_all_with_78_and_the_reason(
+    amqp_url: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    with connect_amqp(amqp_url) as connection:
+        connection.channel().queue_declare("recharge", durable=True, auto_delete=False)
+    done = presend("worker", env=settings | {"PRESEND_BROKER_URL": amqp_url})
+    assert done.returncode == 78
+    assert "queue_has_other_arguments" in done.stderr
+    assert '"process_cannot_run"' in done.stderr
+    assert "process_died" not in done.stderr
+
+
+@pytest.mark.parametrize("lane", ["recharge", "upkeep"])
+def test_one_lane_says_78_for_a_wrong_setting(settings: dict[str, str], lane: str) -> None:
+    done = presend("worker", "--lane", lane, env=settings | {"PRESEND_PROVIDER_APIKEY": "short"})
+    assert done.returncode == 78
+    assert done.stderr.startswith("Error: PRESEND_PROVIDER_APIKEY must have 32 characters")
+
+
+def test_a_missing_key_is_told_before_anything_starts(settings: dict[str, str]) -> None:
+    done = presend("worker", env=settings | {"PRESEND_PROVIDER_APIKEY": ""})
+    assert done.returncode == 78
+    assert "PRESEND_PROVIDER_APIKEY is not set" in done.stderr
+    assert "process_started" not in done.stderr
+
+
+def test_missing_tables_are_told_before_anything_starts(
+    settings: dict[str, str], empty_database_url: str
+) -> None:
+    done = presend("worker", env=settings | {"PRESEND_DATABASE_URL": empty_database_url})
+    assert done.returncode == 1
+    assert done.stderr == "Error: the database lacks tables of this release: run presend db upgrade\n"
+
+
+def test_an_unreachable_broker_is_told_before_anything_starts(settings: dict[str, str]) -> None:
+    done = presend("worker", env=settings | {"PRESEND_BROKER_URL": "redis://127.0.0.1:9/0"})
+    assert done.returncode == 1
+    assert "the broker does not answer" in done.stderr
+    assert "process_started" not in done.stderr

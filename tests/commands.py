@@ -1,0 +1,69 @@
+"""``presend`` as a user runs it: a process of its own, with settings in its environment alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+APIKEY = "7c11272au708345c834b8ue81ac78972"
+_SECONDS = 60.0
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment with no settings but these, ``broker_url=...``."""
+    rest = {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}
+    return rest | {f"PRESEND_{name.upper()}": value for name, value in settings.items()}
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of ``presend ARGUMENTS``."""
+    return [sys.executable, "-P", "-m", "worker.cli", *arguments]
+
+
+def presend(
+    *arguments: str, env: Mapping[str, str], stdin: bytes | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``presend ARGUMENTS`` to its end."""
+    done = subprocess.run(
+        command(*arguments),
+        env=dict(env),
+        input=stdin or b"",
+        capture_output=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in err, err
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def until(found: Callable[[], T], *, seconds: float = 30.0, what: str = "the condition") -> T:
+    """Wait until ``found`` returns something; return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"{what} did not come about in {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: a zombie does not."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return not _is_zombie(pid)
+    return False
+
+
+def _is_zombie(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # no /proc here, or it is gone: the next look tells
