@@ -14,7 +14,7 @@ test: $(INSTALLED)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check worker tasks migrations tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
