@@ -10,17 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
 from worker.batch import Batch
 from worker.batching import Waiter
-from worker.portability.records import PortRecord
-from worker.portability.requests import Lane
+from worker.portability.records import CheckedRequest, PortRecord
+from worker.portability.requests import Lane, RequestKey
 from worker.portability.rules import Rules
-from worker.storage import calls, engine, port_records
+from worker.storage import calls, engine, ledger, port_records
 from worker.storage.calls import Call
 from worker.storage.ids import new_id
 
@@ -38,6 +38,8 @@ class _Claim(NamedTuple):
     records: dict[str, PortRecord]
     # when the calls were sent that hold the other numbers
     holders: dict[str, datetime]
+    # keys that were decided after the batch looked for them, and before its claim
+    decided: dict[RequestKey, CheckedRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Sharing:
             self.hold_seconds(len(wanted)),
         )
         overtaken = self._overtaken(batch)
-        claim = engine.read(self.database, lambda to: _claim(to, call, wanted, overtaken))
+        claim = engine.read(self.database, lambda to: _claim(to, call, batch, overtaken))
         needless = self._answer_from(batch, claim)
         self._wait_for_others(batch, claim)
         if needless:
@@ -94,6 +96,10 @@ class Sharing:
         """Answer what the records answer by now; return the numbers that are held needlessly."""
         asking, batch.asking = batch.asking, []
         for waiter in asking:
+            row = claim.decided.get(waiter.request.key)
+            if row is not None:
+                batch.repeat(waiter, row)
+                continue
             record = claim.records.get(waiter.request.msisdn or "")
             finding = self.rules.finding(
                 waiter.request, record, now=batch.now, shares_from=waiter.shares_from
@@ -129,11 +135,21 @@ class Sharing:
         engine.read(self.database, release)
 
 
-def _claim(connection: Connection, call: Call, wanted: Collection[str], overtaken: Collection[str]) -> _Claim:
+def _claim(connection: Connection, call: Call, batch: Batch, overtaken: Collection[str]) -> _Claim:
+    wanted = batch.wanted()
     held = calls.open_and_claim(connection, call, wanted, overtaken=overtaken)
     elsewhere = set(wanted) - held
     holders: Mapping[str, datetime] = calls.holders(connection, elsewhere) if elsewhere else {}
-    return _Claim(held, port_records.read(connection, wanted), dict(holders))
+    records = port_records.read(connection, wanted)
+    # Another copy of a request may have bought its number since this batch looked: the record is young then.
+    since = call.sent_at - timedelta(seconds=call.hold_seconds)
+    keys = [
+        waiter.request.key
+        for waiter in batch.asking
+        if (record := records.get(waiter.request.msisdn or "")) is not None and record.observed_at > since
+    ]
+    decided = ledger.find(connection, keys) if keys else {}
+    return _Claim(held, records, dict(holders), decided)
 
 
 def _note_sharing(waiter: Waiter, now: float, sent_at: datetime | None) -> None:
