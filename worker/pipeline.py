@@ -257,7 +257,7 @@ class Pipeline:
         def store(connection: Connection) -> dict[RequestKey, CheckedRequest]:
             batch.changes = _store_records(connection, batch.id, purchase)
             added = ledger.add(connection, batch.rows)
-            if batch.rows or batch.changes:
+            if added or batch.changes:
                 numbers = len({row.msisdn for row in batch.rows})
                 outbox.add_batch(connection, batch.id, lane=batch.lane, decided_at=batch.now, numbers=numbers)
             for ended in purchase.ended:
