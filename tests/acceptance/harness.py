@@ -1,0 +1,213 @@
+"""A place where presend runs for one test: real processes, real engines, and the simulated provider."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+from celery import Celery
+from kombu import pools
+from psycopg.rows import dict_row
+
+from tests.acceptance.events import EventTap
+from tests.acceptance.processes import Process, celery
+from tests.acceptance.producer import producer
+from tests.acceptance.provider import WatchedSandbox
+from tests.acceptance.waiting import eventually
+from tests.services import connect_amqp
+from worker.sandbox.provider import DEFAULT_APIKEY
+from worker.sandbox.serving import serving
+
+QUEUES = ("recharge", "sms", "presend.dead")
+_UPKEEP = """
+import signal, threading
+from worker import bootstrap, logs
+logs.configure()
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+bootstrap.upkeep().run(stop)
+"""
+
+
+@dataclass
+class Place:
+    """Everything a test needs, and the processes it started."""
+
+    broker_url: str
+    redis_url: str
+    database_url: str
+    provider_url: str
+    sandbox: WatchedSandbox
+    folder: Path
+    events: EventTap
+    producer: Celery
+    # PRESEND_* of every process, to which each may add
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def on_redis(self) -> bool:
+        return self.broker_url.startswith("redis")
+
+    # -- processes ----------------------------------------------------------------------------
+
+    def worker(self, *lanes: str, ready: bool = True, **settings: str) -> Process:
+        """``celery -A worker.app worker -Q <lanes>``, waiting for it to consume."""
+        number = next(self._numbers)
+        command = celery("worker", "-Q", ",".join(lanes), "-n", f"acceptance{number}@%h", "-l", "INFO")
+        process = self.run(f"{'-'.join(lanes)}-{number}", command, **settings)
+        if ready:
+            process.wait_for(" ready.")
+        return process
+
+    def upkeep(self, **settings: str) -> Process:
+        """The process that sends what was left unsent and sweeps up."""
+        process = self.run(f"upkeep-{next(self._numbers)}", [sys.executable, "-c", _UPKEEP], **settings)
+        process.wait_for("upkeep_started")
+        return process
+
+    def run(self, name: str, command: list[str], **settings: str) -> Process:
+        """Any command, in presend's environment."""
+        process = Process(name, command, {**self.environment(), **_named(settings)}, self.folder)
+        self.processes.append(process)
+        return process
+
+    def environment(self) -> dict[str, str]:
+        """The settings as a process of presend reads them."""
+        return {
+            "PRESEND_BROKER_URL": self.broker_url,
+            "PRESEND_REDIS_URL": self.redis_url,
+            "PRESEND_DATABASE_URL": self.database_url,
+            "PRESEND_PROVIDER_URL": self.provider_url,
+            "PRESEND_PROVIDER_APIKEY": DEFAULT_APIKEY,
+            **_named(self.settings),
+        }
+
+    # -- what a producer does -----------------------------------------------------------------
+
+    def send(self, task: str, **arguments: Any) -> Any:
+        """Send one message; its ``AsyncResult``."""
+        return self.producer.send_task(task, kwargs=arguments)
+
+    # -- what is left to see ------------------------------------------------------------------
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """What a query of Postgres gives."""
+        with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        return int(self.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"])
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """All requests with their decisions, in the order of their keys."""
+        return self.rows("SELECT * FROM check_request ORDER BY lane, source, reference, attempt")
+
+    def decided(self, count: int, *, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """Wait for so many decided requests; the ledger."""
+        eventually(
+            lambda: self.count("check_request") >= count,
+            f"{count} decided requests",
+            seconds=seconds,
+            each_seconds=0.05,
+        )
+        rows = self.ledger()
+        assert len(rows) == count
+        return rows
+
+    def messages_left(self) -> dict[str, int]:
+        """Messages in the queues, by queue; on Redis also those delivered and not acknowledged."""
+        if self.on_redis:
+            with redis.Redis.from_url(self.broker_url) as client:
+                left = {name: client.llen(name) for name in QUEUES}
+                left |= {"unacked": client.hlen("unacked"), "unacked_index": client.zcard("unacked_index")}
+                return {name: int(number) for name, number in left.items() if number}  # type: ignore[arg-type]
+        connection = connect_amqp(self.broker_url)
+        left = {}
+        for name in QUEUES:
+            channel = connection.channel()
+            try:
+                left[name] = channel.queue_declare(name, passive=True).message_count
+            except Exception:  # noqa: BLE001 - no such queue, so nothing in it
+                continue
+        connection.close()
+        return {name: number for name, number in left.items() if number}
+
+    def stop(self) -> None:
+        """Ask every process to stop; each must do so in order. Then nothing may be left."""
+        for process in self.processes:
+            if process.alive:
+                assert process.stop() == 0, f"{process.name} did not end well"
+        # a broker takes back what a stopped worker held
+        eventually(lambda: not self.messages_left(), f"empty queues, not {self.messages_left()}", seconds=5)
+
+    # -- what must hold after any test --------------------------------------------------------
+
+    def check_events(self) -> None:
+        """Every decided key has its event, and every event its key (or its change)."""
+        wanted = {str(row["event_id"]) for row in self.ledger()}
+        wanted |= {str(row["event_id"]) for row in self.rows("SELECT event_id FROM port_change")}
+        eventually(lambda: wanted <= self.events.by_id().keys(), "an event for every decided key")
+        assert self.events.by_id().keys() == wanted
+
+    def check_calls(self) -> None:
+        """No call is left open, no number in flight, no batch unsent."""
+        assert not self.rows("SELECT * FROM lookup_call WHERE outcome = 'calling'")
+        assert not self.rows("SELECT * FROM in_flight")
+        assert not self.rows("SELECT * FROM lookup_batch WHERE emitted_at IS NULL")
+
+
+@contextmanager
+def place(
+    *,
+    broker_url: str,
+    redis_url: str,
+    database_url: str,
+    folder: Path,
+    sandbox: WatchedSandbox,
+) -> Iterator[Place]:
+    """Lay out a place; at the end every process is killed and its log's end printed (pytest shows it)."""
+    tap = EventTap(broker_url)
+    with serving(sandbox) as provider_url:
+        here = Place(
+            broker_url,
+            redis_url,
+            database_url,
+            provider_url,
+            sandbox,
+            folder,
+            tap,
+            producer(broker_url, redis_url),
+        )
+        try:
+            yield here
+        finally:
+            for process in here.processes:
+                if process.alive:
+                    process.kill()
+                print(process.shown())  # noqa: T201
+            _forget(here.producer)
+            tap.close()
+
+
+def _forget(app: Celery) -> None:
+    """Close a producer's connections; a pooled one would take the next test's queues for declared."""
+    app.backend.result_consumer.stop()
+    # results still referred to would open it once more to unsubscribe
+    app.backend.result_consumer._pubsub = None
+    app.backend.client.connection_pool.disconnect()
+    app.close()
+    pools.reset()
+
+
+def _named(settings: Mapping[str, str]) -> dict[str, str]:
+    return {f"PRESEND_{name.upper()}": value for name, value in settings.items()}

@@ -1,0 +1,48 @@
+"""The sandbox, which also remembers each call from its beginning: who asks is killed in mid-call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.sandbox.provider import Latency, Sandbox
+
+
+@dataclass
+class Asked:
+    """One call as the provider saw it."""
+
+    mobiles: tuple[str, ...]
+    # POSIX seconds
+    began: float
+    ended: float | None = None
+
+
+class WatchedSandbox(Sandbox):
+    """Counts nothing itself: the bill is the sandbox's own."""
+
+    def __init__(self, *, latency: Latency | None = None) -> None:
+        super().__init__(latency=latency or Latency(scale=0))
+        self.asked: list[Asked] = []
+
+    def ask(self, apikey: str, mobiles: Sequence[str], *rest: Any) -> Any:
+        call = Asked(tuple(mobiles), time.time())
+        self.asked.append(call)
+        try:
+            return super().ask(apikey, mobiles, *rest)
+        finally:
+            call.ended = time.time()
+
+    def in_flight(self) -> list[Asked]:
+        """Calls that were asked and are not answered yet."""
+        return [call for call in self.asked if call.ended is None]
+
+    def largest(self) -> int:
+        """Numbers in the largest call so far."""
+        return max((len(call.mobiles) for call in self.asked), default=0)
+
+    def bills(self) -> dict[str, int]:
+        """How often each number was billed."""
+        return dict(self.bill._times_billed)
