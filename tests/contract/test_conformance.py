@@ -34,7 +34,8 @@ AT_HOME = [
 
 def some_numbers(count: int, seed: int = 7) -> list[str]:
     drawn = random.Random(seed)
-    return list({f"1{drawn.choice('3456789')}{drawn.randrange(10**9):09d}" for _ in range(count * 2)})[:count]
+    numbers = (f"1{drawn.choice('3456789')}{drawn.randrange(10**9):09d}" for _ in range(count * 2))
+    return list(dict.fromkeys(numbers))[:count]
 
 
 def account_with(subject: Subject, **changes: object) -> None:
@@ -194,11 +195,11 @@ def test_a_refused_item_is_unanswered_and_harms_no_other(
 
 
 def test_the_callers_time_out_caps_the_call(carrier: CarrierLookup, subject: Subject) -> None:
-    subject.sandbox.faults.add(Fault(kind="slow", seconds=1.0, on="carrier"))
+    subject.sandbox.faults.add(Fault(kind="slow", seconds=3.0, on="carrier"))
     start = time.monotonic()
     with pytest.raises(AnswerLost):
-        carrier.lookup(PORTED.msisdn, timeout_seconds=0.2)
-    assert 0.19 < time.monotonic() - start < 0.7
+        carrier.lookup(PORTED.msisdn, timeout_seconds=0.6)
+    assert 0.59 < time.monotonic() - start < 2.5
 
 
 def test_a_number_ports_at_its_time(carrier: CarrierLookup, subject: Subject) -> None:

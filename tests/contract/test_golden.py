@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.contract.conftest import Served
@@ -64,13 +63,13 @@ def test_the_client_writes_the_parameters_of_the_single_example() -> None:
 def test_the_sandbox_answers_the_single_example_letter_for_letter(served: Served, call: str) -> None:
     params = {"apikey": "7c11272au708345c834b8ue81ac78972", "mobile": "13972565391"}
     url = f"{served.url}/carrier"
-    response = httpx.get(url, params=params) if call == "get" else httpx.post(url, data=params)
+    response = served.web.get(url, params=params) if call == "get" else served.web.post(url, data=params)
     assert response.text == compact(golden("single.json"))
 
 
 def test_the_sandbox_answers_the_batch_example_letter_for_letter(served: Served) -> None:
     served.sandbox.put_account(Account(BATCH_KEY))
-    response = httpx.post(f"{served.url}/carrier_batch", content=golden("batch_request.json"))
+    response = served.web.post(f"{served.url}/carrier_batch", content=golden("batch_request.json"))
     assert response.text == compact(golden("batch.json"))
 
 
@@ -79,7 +78,7 @@ def test_the_sandbox_answers_the_balance_example_letter_for_letter(served: Serve
     served.sandbox.put_account(Account(DEFAULT_APIKEY, FeeType.PREPAID, 12048))
     params = {"apikey": "7c11272au708345c834b8ue81ac78972"}
     url = f"{served.url}/balance"
-    response = httpx.get(url, params=params) if call == "get" else httpx.post(url, data=params)
+    response = served.web.get(url, params=params) if call == "get" else served.web.post(url, data=params)
     assert response.text == compact(golden("balance.json"))
 
 

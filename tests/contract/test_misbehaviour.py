@@ -169,8 +169,11 @@ UNUSABLE: dict[str, tuple[Behaviour, Raises]] = {
 }
 
 
-def carrier_at(url: str, **changes: float) -> HttpCarrier:
-    return HttpCarrier(url, KEY, **{"single_timeout_seconds": 0.4, "batch_timeout_seconds": 0.4} | changes)
+ENDLESS = {silent, drip, drip_the_body, continue_for_ever}
+
+
+def carrier_at(url: str, *, seconds: float = 5.0) -> HttpCarrier:
+    return HttpCarrier(url, KEY, single_timeout_seconds=seconds, batch_timeout_seconds=seconds)
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -178,14 +181,14 @@ def test_a_batch_that_cannot_be_answered(name: str, caplog: pytest.LogCaptureFix
     behaviour, expected = UNUSABLE[name]
     caplog.set_level(logging.DEBUG)
     with stub(behaviour) as provider:
-        carrier = carrier_at(provider.url)
+        carrier = carrier_at(provider.url, seconds=0.6 if behaviour in ENDLESS else 5.0)
         start = time.monotonic()
         with pytest.raises(CarrierError) as raised:
             carrier.lookup_batch(ASKED)
         carrier.close()
     assert type(raised.value) is expected.error
     assert raised.value.code == expected.code
-    assert time.monotonic() - start < 0.7
+    assert time.monotonic() - start < 2.0
     assert len(provider.connections) == 1, "what may have been billed is never asked again unasked"
     assert_nothing_leaks(raised.value, caplog)
 
@@ -349,7 +352,7 @@ def test_a_provider_that_cannot_be_reached_was_sent_nothing(
 
 def test_a_handshake_that_never_ends_was_sent_nothing() -> None:
     with stub(lambda connection: connection.wait_for_the_end()) as provider:
-        carrier = carrier_at(provider.url.replace("http", "https"))
+        carrier = carrier_at(provider.url.replace("http", "https"), seconds=0.4)
         with pytest.raises(NotSent):
             carrier.lookup(ASKED[0])
         carrier.close()

@@ -61,7 +61,7 @@ def code_of(response: httpx.Response) -> int:
 )
 def test_single(served: Served, method: str, params: dict[str, str], code: int) -> None:
     sent = {"params": params} if method == "GET" else {"data": params}
-    assert code_of(httpx.request(method, f"{served.url}/carrier", **sent)) == code
+    assert code_of(served.web.request(method, f"{served.url}/carrier", **sent)) == code
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,20 @@ def test_single(served: Served, method: str, params: dict[str, str], code: int) 
     ],
 )
 def test_single_by_body(served: Served, content: str | bytes, headers: dict[str, str], code: int) -> None:
-    assert code_of(httpx.post(f"{served.url}/carrier", content=content, headers=headers)) == code
+    assert code_of(served.web.post(f"{served.url}/carrier", content=content, headers=headers)) == code
 
 
 def test_the_body_of_a_post_goes_before_its_query(served: Served) -> None:
     url = f"{served.url}/carrier?apikey={KEY}&mobile=1"
-    assert code_of(httpx.post(url, data={"mobile": MOBILE})) == 0
+    assert code_of(served.web.post(url, data={"mobile": MOBILE})) == 0
+
+
+def test_a_body_too_long_is_refused_though_it_is_well_formed(served: Served) -> None:
+    padding = {"padding": "x" * 300_000}
+    single = served.web.post(f"{served.url}/carrier", data={"apikey": KEY, "mobile": MOBILE} | padding)
+    assert code_of(single) == 1
+    batch = {"ApiKey": KEY, "PhoneNumbers": [MOBILE]} | padding
+    assert code_of(served.web.post(f"{served.url}/carrier_batch", json=batch)) == -10
 
 
 def batch_body(*mobiles: object, apikey: object = KEY) -> bytes:
@@ -117,20 +125,22 @@ def batch_body(*mobiles: object, apikey: object = KEY) -> bytes:
     ],
 )
 def test_a_batch_refused_whole(served: Served, content: bytes, headers: dict[str, str], code: int) -> None:
-    response = httpx.post(f"{served.url}/carrier_batch", content=content, headers=headers)
+    response = served.web.post(f"{served.url}/carrier_batch", content=content, headers=headers)
     assert code_of(response) == code
     assert served.sandbox.bill.billed == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_a_batch_is_posted(served: Served, method: str) -> None:
-    response = httpx.request(method, f"{served.url}/carrier_batch", params={"apikey": KEY, "mobile": MOBILE})
+    response = served.web.request(
+        method, f"{served.url}/carrier_batch", params={"apikey": KEY, "mobile": MOBILE}
+    )
     assert code_of(response) == -7
 
 
 def test_a_batch_answers_every_number_in_order_duplicates_too(served: Served) -> None:
     mobiles = [MOBILE, "1", "13798361236", "12345678901", MOBILE, 13798361236, None, "", ["x"]]
-    items = httpx.post(f"{served.url}/carrier_batch", content=batch_body(*mobiles)).json()
+    items = served.web.post(f"{served.url}/carrier_batch", content=batch_body(*mobiles)).json()
     assert [item["code"] for item in items] == [0, -2, 0, -3, 0, 1, 1, 1, 1]
     assert [item["result"]["Mobile"] for item in items if "result" in item] == [MOBILE, "13798361236", MOBILE]
     assert served.sandbox.bill.billed == 2
@@ -138,7 +148,7 @@ def test_a_batch_answers_every_number_in_order_duplicates_too(served: Served) ->
 
 def test_a_batch_of_exactly_1000_is_answered(served: Served) -> None:
     mobiles = [f"139725{number:05d}" for number in range(1000)]
-    items = httpx.post(f"{served.url}/carrier_batch", content=batch_body(*mobiles), headers=FORM).json()
+    items = served.web.post(f"{served.url}/carrier_batch", content=batch_body(*mobiles), headers=FORM).json()
     assert len(items) == 1000
 
 
@@ -148,12 +158,12 @@ def test_a_batch_of_exactly_1000_is_answered(served: Served) -> None:
 )
 def test_balance(served: Served, method: str, params: dict[str, str], code: int) -> None:
     sent = {"params": params} if method == "GET" else {"data": params}
-    assert code_of(httpx.request(method, f"{served.url}/balance", **sent)) == code
+    assert code_of(served.web.request(method, f"{served.url}/balance", **sent)) == code
 
 
 def test_the_accounts_own_codes(served: Served) -> None:
     def single() -> int:
-        return code_of(httpx.post(f"{served.url}/carrier", data={"apikey": KEY, "mobile": MOBILE}))
+        return code_of(served.web.post(f"{served.url}/carrier", data={"apikey": KEY, "mobile": MOBILE}))
 
     served.sandbox.put_account(Account(KEY, FeeType.PREPAID, 0))
     assert single() == -5

@@ -25,18 +25,19 @@ _here = threading.local()
 
 
 class Call:
-    """One call on its thread: until when it may last, and whether a closed connection got in its way."""
+    """One call on its thread: until when it may last, and whether a closed connection got in its way.
 
-    __slots__ = ("deadline", "stale")
+    A request is sent in the first half of its call's time or not at all: sent later, after a long wait for
+    a connection, it would be billed and its answer most likely lost.
+    """
+
+    __slots__ = ("deadline", "send_by", "stale")
 
     def __init__(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        self.send_by = now + seconds / 2
+        self.deadline = now + seconds
         self.stale = False
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left, never below zero."""
-        return max(0.0, self.deadline - time.monotonic())
 
 
 @contextmanager
@@ -49,14 +50,27 @@ def calling(call: Call) -> Generator[None]:
         _here.call = None
 
 
-def _remaining(error: type[httpcore.TimeoutException]) -> float | None:
-    """Seconds left of this thread's call; raises ``error`` if none are."""
-    call: Call | None = getattr(_here, "call", None)
-    if call is None:
-        return None
-    if not (remaining := call.remaining):
+def _to_answer() -> float | None:
+    """Seconds this thread's call has left; raises ``ReadTimeout`` if none."""
+    call = _current()
+    return None if call is None else _until(call.deadline, httpcore.ReadTimeout)
+
+
+def _to_send() -> float | None:
+    """Seconds this thread's call has left to be sent in; raises ``ConnectTimeout`` if none."""
+    call = _current()
+    return None if call is None else _until(call.send_by, httpcore.ConnectTimeout)
+
+
+def _until(moment: float, error: type[httpcore.TimeoutException]) -> float:
+    seconds = moment - time.monotonic()
+    if seconds <= 0:
         raise error
-    return remaining
+    return seconds
+
+
+def _current() -> Call | None:
+    return getattr(_here, "call", None)
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
@@ -78,7 +92,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         options = list(socket_options or ())
         failure: Exception = httpcore.ConnectError()
         for address in _addresses(host, port):
-            seconds = _remaining(httpcore.ConnectTimeout)
+            seconds = _to_send()
             try:
                 stream = self._sockets.connect_tcp(address, port, seconds, local_address, options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
@@ -115,11 +129,11 @@ class DeadlineStream(httpcore.NetworkStream):
         del timeout
         if self._held:
             self._send()
-        return self._stream.read(max_bytes, _remaining(httpcore.ReadTimeout))
+        return self._stream.read(max_bytes, _to_answer())
 
     def _send(self) -> None:
         request, self._held = b"".join(self._held), []
-        seconds = _remaining(httpcore.ConnectTimeout)
+        seconds = _to_send()
         if self._requests and self._stream.get_extra_info("is_readable"):
             raise self._closed("the server closed the idle connection")
         try:
@@ -131,7 +145,7 @@ class DeadlineStream(httpcore.NetworkStream):
         self._requests += 1
 
     def _closed(self, reason: str) -> httpcore.ConnectError:
-        call: Call | None = getattr(_here, "call", None)
+        call = _current()
         if call is not None and self._requests:
             call.stale = True
         return httpcore.ConnectError(reason)
@@ -149,7 +163,7 @@ class DeadlineStream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """Shake hands within the deadline."""
         del timeout
-        seconds = _remaining(httpcore.ConnectTimeout)
+        seconds = _to_send()
         return DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
     def get_extra_info(self, info: str) -> Any:

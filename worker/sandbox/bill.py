@@ -78,10 +78,14 @@ class Bill:
         """How often this number was billed."""
         return self._times_billed[mobile]
 
+    def by_number(self) -> dict[str, int]:
+        """How often each number was billed."""
+        with self._lock:
+            return dict(self._times_billed)
+
     def billed_again(self) -> dict[str, int]:
         """The numbers billed more than once, and how often."""
-        with self._lock:
-            return {mobile: times for mobile, times in self._times_billed.items() if times > 1}
+        return {mobile: times for mobile, times in self.by_number().items() if times > 1}
 
     def recent(self) -> list[BilledCall]:
         """The last calls, at most 1000, oldest first."""
