@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import itertools
 import os
 import re
@@ -19,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -36,6 +38,7 @@ from worker.embedded import Engines, embedded
 from worker.errors import SettingsError
 
 CONNECT_SECONDS = 3
+CONTAINER_SECONDS = 60
 STALE_SECONDS = 6 * 3600
 """What a killed session left is removed by a session this much later."""
 REDIS_DATABASES = range(8, 16)
@@ -391,40 +394,74 @@ def lock(name: str) -> Iterator[None]:
 # Docker and the embedded engines
 
 
+@cache
 def docker_runs() -> bool:
     """Whether a Docker daemon answers."""
     import docker
 
-    try:
-        with contextlib.closing(docker.from_env(timeout=CONNECT_SECONDS)) as client:
-            return bool(client.ping())
-    except Exception:  # noqa: BLE001  # whatever the reason, it is not there
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # where none answers docker leaves its socket open
+        try:
+            with contextlib.closing(docker.from_env(timeout=CONNECT_SECONDS)) as client:
+                return bool(client.ping())
+        except Exception:  # noqa: BLE001  # whatever the reason, it is not there
+            return False
+        finally:
+            gc.collect()
+
+
+@dataclass(frozen=True)
+class Container:
+    """How a service runs in Docker, in the versions docker-compose.yml names."""
+
+    image: str
+    port: int
+    url: str
+    environment: dict[str, str]
+    answers: Callable[[str], bool]
+
+
+CONTAINERS = {
+    "postgres": Container(
+        "postgres:18",
+        5432,
+        "postgresql://postgres:postgres@{}:{}/postgres",
+        {"POSTGRES_PASSWORD": "postgres"},
+        _postgres_answers,
+    ),
+    "redis": Container("valkey/valkey:9", 6379, "redis://{}:{}/0", {}, _redis_answers),
+    "rabbitmq": Container(
+        "rabbitmq:4-management",
+        5672,
+        "amqp://presend:presend@{}:{}//",
+        {"RABBITMQ_DEFAULT_USER": "presend", "RABBITMQ_DEFAULT_PASS": "presend"},
+        _amqp_answers,
+    ),
+}
 
 
 @contextlib.contextmanager
 def _container(service: str) -> Iterator[str]:
-    """Run one service in Docker, the versions docker-compose.yml names; yields its URL."""
+    """Run one service in Docker; yields its URL once it answers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # testcontainers deprecates its own parts on import
-        container, port, url = container_for(service)
-        with container:
-            host = container.get_container_host_ip()
-            yield url.format(host=host, port=container.get_exposed_port(port))
+        from testcontainers.core.container import DockerContainer
 
-
-def container_for(service: str) -> tuple[Any, int, str]:
-    """The container of a service, its port, and the shape of its URL."""
-    from testcontainers.postgres import PostgresContainer
-    from testcontainers.rabbitmq import RabbitMqContainer
-    from testcontainers.redis import RedisContainer
-
-    if service == "postgres":
-        server = PostgresContainer("postgres:18", username="postgres", password="postgres", dbname="postgres")
-        return server, 5432, "postgresql://postgres:postgres@{host}:{port}/postgres"
-    if service == "redis":
-        return RedisContainer("valkey/valkey:9"), 6379, "redis://{host}:{port}/0"
-    return RabbitMqContainer("rabbitmq:4-management"), 5672, "amqp://guest:guest@{host}:{port}//"
+        wanted = CONTAINERS[service]
+        container = (
+            DockerContainer(wanted.image).with_exposed_ports(wanted.port).with_envs(**wanted.environment)
+        )
+        container.start()
+    try:
+        url = wanted.url.format(container.get_container_host_ip(), container.get_exposed_port(wanted.port))
+        deadline = time.monotonic() + CONTAINER_SECONDS
+        while not wanted.answers(url):
+            if time.monotonic() > deadline:
+                pytest.fail(f"{wanted.image} does not answer after {CONTAINER_SECONDS} s")
+            time.sleep(0.2)
+        yield url
+    finally:
+        container.stop()
 
 
 @contextlib.contextmanager
