@@ -1,4 +1,4 @@
-"""Fixtures all tests share; tests/services.py finds the services, tests/README.md tells how."""
+"""Fixtures all tests share; tests/services finds the services, tests/README.md tells how."""
 
 from __future__ import annotations
 
