@@ -74,17 +74,19 @@ class VirtualHost:
 def virtual_host(url: str) -> Iterator[VirtualHost]:
     """A virtual host of this process, made by whichever way the broker offers, or else the given one."""
     name, where = unique_name("vhost"), urlsplit(url)
+    own = urlunsplit(where._replace(path=f"/{quote(name)}"))
     for administer in (_by_http, _by_rabbitmqctl):
         admin = administer(url)
         if not admin("add", name):
             continue
         try:
-            for stale in filter(is_stale, admin("list", "").split()):
-                admin("delete", stale)
-            yield VirtualHost(urlunsplit(where._replace(path=f"/{quote(name)}")), shared=False)
+            if amqp_answers(own):  # else it was another broker's port 15672
+                for stale in filter(is_stale, admin("list", "").split()):
+                    admin("delete", stale)
+                yield VirtualHost(own, shared=False)
+                return
         finally:
             admin("delete", name)
-        return
     yield VirtualHost(url, shared=True)
 
 
