@@ -58,6 +58,8 @@ class Delivery:
     acknowledged: bool = False
     # Celery asks a request for its task's acks_late
     task: Any = None
+    # … and gives it a new event dispatcher after a reconnect
+    eventer: Any = None
 
     def expect(self, items: int) -> None:
         """Say how many items have to be settled."""

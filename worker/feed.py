@@ -90,8 +90,9 @@ class Feed:
         """Forget what waits, and what Celery was told about it."""
         for lane in self._lanes.values():
             lane.forget()
-        for delivery in [one for one in list(state.requests.values()) if isinstance(one, Delivery)]:
-            state.task_ready(delivery)
+        for known in (state.requests.values(), state.reserved_requests, state.active_requests):
+            for delivery in [one for one in known if isinstance(one, Delivery)]:
+                state.task_ready(delivery)
 
     def take(
         self,
@@ -218,8 +219,9 @@ class Feed:
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            state.task_ready(delivery)
+            # One of an older generation was forgotten with it; its id may be a redelivered message's now.
             if delivery.generation == self._generation:
+                state.task_ready(delivery)
                 delivery.message.ack_log_error(log, self._consumer.connection_errors)
                 delivery.acknowledged = True
             self._report_end(delivery)
