@@ -24,7 +24,7 @@ from worker.errors import (
     StorageUnavailable,
     TransientFault,
 )
-from worker.portability.records import Status
+from worker.portability.records import AnsweredFrom, Finding, PortRecord, Status
 from worker.storage import calls, engine
 from worker.storage.calls import Call
 from worker.storage.ids import new_id
@@ -42,6 +42,28 @@ class Bought:
 
     answer: Answer
     call: Call
+
+    def finding(self, *, live: bool) -> Finding:
+        """What the answer says to a request: the one that bought it (``live``), or another that shares it."""
+        return Finding(
+            status=self.answer.status,
+            range_holder=self.answer.range_holder,
+            current_operator=self.answer.current_operator,
+            area=self.answer.area,
+            observed_at=self.call.sent_at,
+            answered_from=AnsweredFrom.LIVE if live else AnsweredFrom.SHARED,
+        )
+
+    def record(self) -> PortRecord:
+        """What the answer says to those who come later."""
+        return PortRecord(
+            msisdn=self.answer.msisdn,
+            status=self.answer.status,
+            range_holder=self.answer.range_holder,
+            current_operator=self.answer.current_operator,
+            area=self.answer.area,
+            observed_at=self.call.sent_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)

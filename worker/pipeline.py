@@ -9,33 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from worker import logs
 from worker.batch import Batch
 from worker.batching import BatchOutcome, Postponed, Waiter
-from worker.buyer import Bought, Buyer, EndedCall, Purchase
+from worker.buyer import Buyer, Purchase
 from worker.errors import NotConfirmed, Rejected, StorageUnavailable
 from worker.portability import events
-from worker.portability.changes import merged, observed_change
 from worker.portability.records import (
-    AnsweredFrom,
     CheckedRequest,
     Finding,
     NoAnswer,
-    PortChange,
     PortRecord,
 )
 from worker.portability.requests import CheckRequest, Lane, RequestKey
 from worker.portability.rules import Rules
 from worker.publisher import Publisher
 from worker.sharing import Sharing
-from worker.storage import calls, dead_letters, engine, gate, ledger, outbox, port_records
+from worker.storage import dead_letters, engine, gate, ledger, outbox, port_records
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import ClosedGate
+from worker.storing import store
+
 
 log = logs.get(__name__)
 
@@ -174,7 +174,7 @@ class Pipeline:
             # The first waiter of a number is the one who bought it.
             live = msisdn not in paid
             paid.add(msisdn)
-            batch.found(waiter, _finding(bought, live=live))
+            batch.found(waiter, bought.finding(live=live))
             if live:
                 batch.call_ids[waiter.request.key] = bought.call.id
         if purchase.account_fault is not None:
@@ -252,20 +252,9 @@ class Pipeline:
         """One transaction: records, changes, ledger, outbox mark, the calls' ends."""
         if not batch.rows and purchase is None:
             return
-        purchase = purchase or Purchase()
-
-        def store(connection: Connection) -> dict[RequestKey, CheckedRequest]:
-            batch.changes = _store_records(connection, batch.id, purchase)
-            added = ledger.add(connection, batch.rows)
-            if added or batch.changes:
-                numbers = len({row.msisdn for row in batch.rows})
-                outbox.add_batch(connection, batch.id, lane=batch.lane, decided_at=batch.now, numbers=numbers)
-            for ended in purchase.ended:
-                _close(connection, ended)
-            others = [row.key for row in batch.rows if row.key not in added]
-            return ledger.find(connection, others) if others else {}
-
-        decided_elsewhere = engine.transact_until_done(self._database, store, giving_up=self.giving_up)
+        decided_elsewhere = engine.transact_until_done(
+            self._database, partial(store, batch=batch, purchase=purchase), giving_up=self.giving_up
+        )
         # After a lost reply to COMMIT that is our own first run: then the relay marks the batch.
         batch.rows = [row for row in batch.rows if row.key not in decided_elsewhere]
         for row in decided_elsewhere.values():
@@ -288,56 +277,3 @@ class Pipeline:
             engine.read(self._database, lambda to: outbox.mark_emitted(to, batch_id, self._now()))
         except StorageUnavailable as exc:
             log.warning("batch_not_marked", batch_id=batch_id, error=str(exc))  # sent again, recognisably
-
-
-def _store_records(connection: Connection, batch_id: str, purchase: Purchase) -> list[PortChange]:
-    """Store what was learned; return the changes of operator against the records as they stood."""
-    if not purchase.bought:
-        return []
-    stored = port_records.lock(connection, purchase.bought)
-    changes, records = [], []
-    for msisdn, bought in purchase.bought.items():
-        old, new = stored.get(msisdn), _record(bought)
-        change = observed_change(old, new, batch_id=batch_id)
-        if change is not None:
-            changes.append(change)
-        records.append(merged(old, new))
-    port_records.put(connection, records)
-    port_records.add_changes(connection, changes)
-    return changes
-
-
-def _close(connection: Connection, ended: EndedCall) -> None:
-    calls.close_call(
-        connection,
-        ended.call.id,
-        outcome=ended.outcome,
-        answered_at=ended.answered_at,
-        numbers=ended.call.numbers,
-        billed=ended.billed,
-    )
-    calls.release(connection, ended.call.id, ended.msisdns)
-
-
-def _finding(bought: Bought, *, live: bool) -> Finding:
-    answer = bought.answer
-    return Finding(
-        status=answer.status,
-        range_holder=answer.range_holder,
-        current_operator=answer.current_operator,
-        area=answer.area,
-        observed_at=bought.call.sent_at,
-        answered_from=AnsweredFrom.LIVE if live else AnsweredFrom.SHARED,
-    )
-
-
-def _record(bought: Bought) -> PortRecord:
-    answer = bought.answer
-    return PortRecord(
-        msisdn=answer.msisdn,
-        status=answer.status,
-        range_holder=answer.range_holder,
-        current_operator=answer.current_operator,
-        area=answer.area,
-        observed_at=bought.call.sent_at,
-    )
