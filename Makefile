@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer, nothing else. Everything is installed into .venv, once.
-# `make test ARGS="-k gate -x"` passes arguments on to pytest, PYTHON=... picks the interpreter.
+# `make test ARGS="-k gate -x"` passes arguments on to pytest, as `make demo ARGS=--keep` does; PYTHON=... picks the interpreter.
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 .PHONY: demo test check bench clean
 
 demo: $(INSTALLED)
-	@$(BIN)/presend demo
+	@$(BIN)/presend demo $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/benchmarks $(ARGS)

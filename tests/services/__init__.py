@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.services.containers import in_docker, docker_runs
+from tests.services.containers import docker_runs, in_docker
 from tests.services.names import is_stale, missing, unique_name
 from tests.services.postgres import (
     database_url,
