@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from worker.demo.places import Places
     from worker.demo.sending import Ask
     from worker.demo.show import Stage
+    from worker.embedded import Engines
 
-_FULL, _QUICK = (3000, 22.0), (400, 5.0)
+_FULL, _QUICK = (2400, 22.0), (400, 5.0)
 """Requests in the day, and the seconds it takes."""
 _ANSWER_SECONDS = 30.0
 
@@ -47,55 +48,47 @@ def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
 
     from worker.demo import places, report
     from worker.demo.traffic import day
+    from worker.errors import PresendError
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may lack a character
     console = Console(highlight=False)
     items, seconds = _QUICK if quick else _FULL
     began = time.monotonic()
-    with _ended_by_signals():
-        place = places.prepare(folder)
-        with place.held(), _told_from_the_log(place), ExitStack() as running:
-            console.print(f" A day of recharges and failed SMS, in {seconds:.0f} seconds\n")
-            traffic = day(seed, items)
-            stage, settings = _set(console, place, running)
-            with _step(console, "workers: recharge, sms, upkeep"):
-                stage.warm_up(traffic)
-            console.print()
-            agreed = stage.play(traffic, seconds=seconds)
-            console.print(report.next_steps())
-            if keep:
-                _keep(console, stage, settings)
+    _end_on_signals()
+    place = places.prepare(folder)
+    with place.held(), _told_from_the_log(place), ExitStack() as running:
+        console.print(f" A day of recharges and failed SMS, in {seconds:.0f} seconds\n")
+        traffic = day(seed, items)
+        stage, settings = _set(console, place, running)
+        with _step(console, "workers: recharge, sms, upkeep"):
+            stage.warm_up(traffic)
+        console.print()
+        if not stage.play(traffic, seconds=seconds):
+            raise PresendError('the demo\'s figures disagree, see "Counted twice"')
+        console.print(report.next_steps())
+        if keep:
+            _keep(console, stage, settings)
     console.print(f"\n Ended after {time.monotonic() - began:.0f} s; nothing is left running.")
-    if not agreed:
-        raise click.ClickException(f"figures disagree; what sandbox and workers said is in {place.log}")
 
 
 def _set(console: Console, place: Places, running: ExitStack) -> tuple[Stage, Mapping[str, str]]:
     """Start everything, the last started to end first; returns the stage and the settings it runs with."""
-    from worker.demo import child
+    from worker.demo import child, provider
     from worker.demo.events import Events
     from worker.demo.figures import Ledger
-    from worker.demo.provider import APIKEY, provider
     from worker.demo.sending import Senders
     from worker.demo.show import Stage
     from worker.embedded import embedded
     from worker.storage import migrations
 
     running.callback(child.end_leftovers)
-    sandbox = running.enter_context(provider(place))
+    sandbox = running.enter_context(provider.provider(place))
     with _step(console, "PostgreSQL and Valkey, from wheels"):
         engines = running.enter_context(embedded(place.engines, fresh=True))
     with _step(console, "tables"):
         migrations.upgrade(engines.database_url)
     with _step(console, "provider: a simulated one, 0.1 s a number, 1.5 s a thousand"):
-        provider_url = sandbox.url
-    settings = {
-        "PRESEND_BROKER_URL": engines.redis_url,
-        "PRESEND_REDIS_URL": engines.redis_url,
-        "PRESEND_DATABASE_URL": engines.database_url,
-        "PRESEND_PROVIDER_URL": provider_url,
-        "PRESEND_PROVIDER_APIKEY": APIKEY,
-    }
+        settings = _settings(engines, sandbox.url)
     workers = running.enter_context(child.running(["worker"], places=place, settings=settings))
     ledger = running.enter_context(Ledger(engines.database_url))
     senders = Senders(
@@ -104,6 +97,18 @@ def _set(console: Console, place: Places, running: ExitStack) -> tuple[Stage, Ma
         port=lambda port: sandbox.port(port.msisdn, port.recipient),
     )
     return Stage(console, sandbox, workers, ledger, Events(engines.redis_url), senders), settings
+
+
+def _settings(engines: Engines, provider_url: str) -> Mapping[str, str]:
+    from worker.demo.provider import APIKEY
+
+    return {
+        "PRESEND_BROKER_URL": engines.redis_url,
+        "PRESEND_REDIS_URL": engines.redis_url,
+        "PRESEND_DATABASE_URL": engines.database_url,
+        "PRESEND_PROVIDER_URL": provider_url,
+        "PRESEND_PROVIDER_APIKEY": APIKEY,
+    }
 
 
 def _asker(settings: Mapping[str, str]) -> Ask:
@@ -124,7 +129,8 @@ def _keep(console: Console, stage: Stage, settings: Mapping[str, str]) -> None:
     console.print("\n Everything is still running. In another terminal:\n")
     for name, value in settings.items():
         console.out(f"export {name}='{value}'", highlight=False)
-    console.print("\n Ctrl-C ends it.")
+    bill = f"curl {settings['PRESEND_PROVIDER_URL']}/sandbox/bill"
+    console.print(f"\n What the provider has billed since: {bill}\n Ctrl-C ends it.", soft_wrap=True)
     while True:
         stage.check()
         time.sleep(0.25)
@@ -135,11 +141,10 @@ def _step(console: Console, what: str) -> Iterator[None]:
     began = time.monotonic()
     with console.status(what):
         yield
-    console.print(f" {what:<62}{time.monotonic() - began:>6.1f} s")
+    console.print(f" {what:<70}{time.monotonic() - began:>5.1f} s")
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _end_on_signals() -> None:
     """Let the first Ctrl-C, SIGTERM or SIGHUP end the demo, and none after it disturb the cleaning up."""
     ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -151,7 +156,6 @@ def _ended_by_signals() -> Iterator[None]:
 
     for each in ours:
         signal.signal(each, end)
-    yield
 
 
 @contextmanager
@@ -160,5 +164,6 @@ def _told_from_the_log(place: Places) -> Iterator[None]:
     try:
         yield
     except Exception:
-        click.echo(f"The last lines of {place.log}:\n{place.last_words()}", err=True)
+        if said := place.last_words():
+            click.echo(f"\nThe last lines of {place.log}:\n{said}\n", err=True)
         raise

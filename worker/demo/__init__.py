@@ -4,6 +4,7 @@ Only the provider is simulated, by the sandbox, over HTTP and with the documente
 
 ===============  ==========================================================================
 ``population``   subscribers in real number ranges, the busy ones first
+``failures``     why messages fail, and with which code
 ``blunders``     messages that become dead letters
 ``traffic``      a day's messages, the same for the same seed
 ``places``       the private folder, and the log that nobody needs to see

@@ -24,10 +24,10 @@ _STATUSES = {
 
 _NEXT = (
     ("presend demo --keep", "the same, left running; in a second terminal:"),
-    ("presend check 13972565391", "one number, now"),
-    ("presend events --follow", "decisions as they are told"),
-    ("presend dead list", "what could not be taken, and why"),
-    ("celery -A worker.app flower", "every task in the browser, port 5555"),
+    ("  presend check 13972565391", "one number, now"),
+    ("  presend events --follow", "decisions as they are told"),
+    ("  presend dead list", "what could not be taken, and why"),
+    ("  celery -A worker.app flower", "every task in the browser, port 5555"),
     ("README.md and docs/", "how to run it for real"),
 )
 
@@ -53,7 +53,8 @@ def happenings(change: Change | None, letter: Letter | None) -> RenderableType:
         parts.append(_titled("A port while the day ran", lines))
     if letter is not None:
         reference = letter.payload.get("order_id") or letter.payload.get("message_id")
-        parts.append(_titled("One of the dead letters", Text(f"{letter.task} {reference}: {letter.reason}")))
+        told = Text(f"{letter.task} {reference}\n{letter.reason}")
+        parts.append(_titled("One of the dead letters", told))
     return Group(*parts)
 
 

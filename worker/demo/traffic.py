@@ -2,8 +2,8 @@
 
 From the provider's document: above 80 % of the queries come before a recharge, the rest after a failed
 SMS; callers label a number with the operator of its range, which 6.53 % of the numbers have left. Number
-ranges and failure codes are real. What nobody publishes is assumed, and stated as a constant below: how
-often a number comes again, why messages fail, how busy an hour is.
+ranges and failure codes are real. What nobody publishes is assumed, and stated as a constant: how often a
+number comes again, why messages fail, how busy an hour is.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from random import Random
 from typing import Any
 
 from worker.demo import blunders, population
+from worker.demo.failures import Failures
 from worker.demo.population import DOCUMENT_NUMBERS
-from worker.portability.failure_codes import FailureClass, FailureCodes
 from worker.portability.requests import Lane
 from worker.sandbox.subscribers import subscriber
 
@@ -37,21 +37,6 @@ WATCHED = 0.15
 SUBSCRIBERS = 20_000
 ZIPF_EXPONENT = {Lane.RECHARGE: 0.75, Lane.SMS: 1.0}
 """The k-th busiest number comes with weight k to the power of minus this; failed SMS come back more often."""
-
-FAILURES = {
-    FailureClass.ABSENT_SUBSCRIBER: 30,
-    FailureClass.UNREACHABLE: 22,
-    FailureClass.UNDETERMINED: 12,
-    FailureClass.REFUSED: 12,
-    FailureClass.BARRED: 8,
-    FailureClass.THROTTLED: 6,
-    FailureClass.NETWORK: 6,
-    FailureClass.NO_ROUTE: 3,
-    FailureClass.PORTED: 1,
-}
-"""Why messages fail, in hundredths."""
-PORTED_AMONG_EXPLAINED = 0.35
-"""Ported numbers among failures that porting explains: no route, absent subscriber, ported."""
 
 _HOURS = (2, 1, 1, 1, 1, 2, 3, 5, 7, 8, 9, 9, 8, 7, 7, 7, 7, 8, 9, 10, 9, 8, 6, 4)
 """How busy each hour is."""
@@ -140,9 +125,7 @@ class _Maker:
             for lane, exponent in ZIPF_EXPONENT.items()
         }
         self._hour_ends = list(accumulate(_HOURS))
-        self._codes: dict[FailureClass, list[str]] = {each: [] for each in FailureClass}
-        for code, failure_class in FailureCodes.shipped().exact.items():
-            self._codes[failure_class].append(code)
+        self._failures = Failures()
 
     def opening(self) -> Iterator[Message]:
         """The document's own numbers, and the first of them after an SMS to it failed."""
@@ -215,24 +198,17 @@ class _Maker:
 
     def _failed_message(self) -> dict[str, Any]:
         self._texts += 1
-        (failure_class,) = self._random.choices(list(FAILURES), weights=list(FAILURES.values()))
-        mobile = self._mobile(Lane.SMS)
-        if failure_class in _EXPLAINED and self._random.random() < PORTED_AMONG_EXPLAINED:
-            mobile = population.ported(self._random)
+        failure_class, ported = self._failures.draw(self._random)
+        mobile = population.ported(self._random) if ported else self._mobile(Lane.SMS)
         channel = _label(mobile)
         arguments: dict[str, Any] = {
             "message_id": f"sms-{self._texts}",
             "mobile": mobile,
             "operator": channel,
-            "failure_code": self._failure_code(failure_class, channel),
+            "failure_code": self._failures.code(failure_class, channel, self._random),
         }
         attempt = self._random.choices((1, 2, 4), weights=(94, 5, 1))[0]
         return arguments if attempt == 1 else arguments | {"attempt": attempt}
-
-    def _failure_code(self, failure_class: FailureClass, channel: str) -> str | None:
-        """A code of the class that this channel's operator can send; PORTED has only a few."""
-        codes = [code for code in self._codes[failure_class] if _sent_by(channel, code)]
-        return self._random.choice(codes) if codes else None
 
     def _mobile(self, lane: Lane) -> str:
         if self._random.random() < BAD_NUMBERS:
@@ -253,15 +229,6 @@ class _Maker:
             total -= size
 
 
-_EXPLAINED = frozenset({FailureClass.ABSENT_SUBSCRIBER, FailureClass.NO_ROUTE, FailureClass.PORTED})
-
-
 def _label(msisdn: str) -> str:
     """The operator a caller takes the number for: its range's."""
     return subscriber(msisdn).range_holder or "CMCC"
-
-
-def _sent_by(channel: str, code: str) -> bool:
-    """Whether a code is that operator's own, or nobody's."""
-    owner = code.partition(":")[0]
-    return owner == channel or owner not in {"CMCC", "CUCC", "CTCC", "CBN"}
