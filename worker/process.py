@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Sequence
 from types import FrameType
 
-from worker import logs
 from worker.errors import SettingsError
 
 UPKEEP = "upkeep"
@@ -56,7 +55,7 @@ def _run_lane(lane: str) -> int:
 
 
 def _run_upkeep() -> int:
-    from worker import bootstrap  # noqa: PLC0415 - a lane's process builds its parts later
+    from worker import bootstrap, logs  # noqa: PLC0415 - a lane's process builds its parts later
 
     logs.configure()
     stop = threading.Event()

@@ -16,6 +16,7 @@ from uuid import uuid4
 import kombu
 from amqp.exceptions import MessageNacked, PreconditionFailed
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from worker.errors import NotConfirmed, SettingsError
 from worker.queues import TASKS, lane_queues
@@ -81,8 +82,10 @@ class Producer(contextlib.AbstractContextManager["Producer"]):
                 retry_policy=_RETRY,
                 confirm_timeout=_CONFIRM_SECONDS,
             )
-        except MessageNacked as exc:
-            raise NotConfirmed(f"the broker refused a message for {task}: its queue is full") from exc
+        except OperationalError as exc:
+            if isinstance(exc.__cause__, MessageNacked):  # a full queue, tried a few times
+                raise NotConfirmed(f"the broker refused a message for {task}: its queue is full") from exc
+            raise
         return message_id
 
 

@@ -89,6 +89,24 @@ def test_a_restarted_lane_consumes_again(worker: Worker) -> None:
     until(lambda: len(worker.said("process_started")) == len(ROLES) + 1 and worker.ready())
 
 
+def test_killing_the_supervisor_leaves_no_process(worker: Worker) -> None:
+    pids = worker.pids()
+    worker.process.kill()
+    worker.process.wait()
+    for role, pid in pids.items():
+        until(lambda pid=pid: not alive(pid), what=f"the end of {role}")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_all_warmly(worker: Worker, number: signal.Signals) -> None:
+    pids = worker.pids()
+    worker.process.send_signal(number)
+    assert worker.process.wait(timeout=25) == 0
+    assert not any(map(alive, pids.values()))
+    ended = {line["role"]: line["exit_code"] for line in worker.said("process_ended")}
+    assert ended == dict.fromkeys(ROLES, 0)
+
+
 def test_processes_lead_sessions_of_their_own_so_one_ctrl_c_is_one_signal(worker: Worker) -> None:
     for pid in worker.pids().values():
         assert os.getsid(pid) == pid

@@ -52,6 +52,8 @@ class Presend(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:  # whoever read our output has seen enough; click ends quietly
+            raise
         except Exception as exc:
             from worker.cli import failures
 
