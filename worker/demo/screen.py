@@ -161,7 +161,7 @@ def _waits(waits: Waits) -> Table:
     made = _table("A shopper waits", "p50", "p99")
     made.add_row("for a look-up", *_milliseconds(waits.bought))
     made.add_row(Text("  presend's part", QUIET), *_milliseconds(waits.own))
-    made.add_row("for a stored record", *_milliseconds(waits.stored))
+    made.add_row("for a record", *_milliseconds(waits.stored))
     return made
 
 
