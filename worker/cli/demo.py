@@ -48,8 +48,10 @@ def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
 
     from worker.demo import places, report
     from worker.demo.traffic import day
-    from worker.errors import PresendError
+    from worker.errors import PresendError, SettingsError
 
+    if sys.platform == "win32":
+        raise SettingsError("the demo runs on Linux and macOS: use WSL, or docker compose")
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may lack a character
     console = Console(highlight=False)
     items, seconds = _QUICK if quick else _FULL

@@ -50,7 +50,10 @@ def running(
 
 def end_leftovers() -> None:
     """Kill whatever this process started and did not get to know: a signal can fall between the two."""
-    psutil: Any = import_module("psutil")  # it comes with the engines
+    try:
+        psutil: Any = import_module("psutil")
+    except ModuleNotFoundError:  # it comes with the engines, so there were none
+        return
     left = psutil.Process().children(recursive=True)
     for process in left:
         process.kill()

@@ -17,7 +17,7 @@ from worker.demo.sending import Sent
 from worker.demo.waits import Waits, percentile
 
 HEADING = "bold cyan"
-QUIET = "bright_black"
+QUIET = "dim"
 
 _LANES = ("recharge", "sms")
 _DECISIONS = ("confirmed", "reroute", "rejected", "unverified", "resend", "undeliverable")

@@ -94,7 +94,7 @@ class Stage:
     @contextmanager
     def _shown(self) -> Iterator[Callable[[Moment], None]]:
         """Show moments: on a terminal in place, elsewhere as a line now and then."""
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 yield lambda moment: live.update(Dashboard(moment), refresh=True)
             return
