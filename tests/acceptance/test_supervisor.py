@@ -69,8 +69,17 @@ def worker(settings: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
     finally:
         process.kill()
         process.wait()
-        for pid in started.pids().values():
-            until(lambda pid=pid: not alive(pid), seconds=40, what=f"the end of {pid}")  # type: ignore[misc]
+        left = [pid for pid in started.pids().values() if not _ended(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return until(lambda: not alive(pid), seconds=40)
+    except AssertionError:
+        return False
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
