@@ -90,6 +90,17 @@ class QueueConsumer(Consumer):
             self._feed.drop()
         super().on_close()
 
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        """Give up the broken connection, also where kombu trips over it.
+
+        kombu 5.7.0 closes a Redis channel a second time while Redis is away, misses the transport that the
+        first time took from it, and its AttributeError would end the worker.
+        """
+        try:
+            super().on_connection_error_after_connected(exc)
+        except AttributeError as trip:
+            log.debug("connection_given_up", error=str(trip))
+
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Park a message that is not Celery's."""
         self.feed().park_unreadable(message, "this is not a Celery message: it has no task header")
