@@ -81,10 +81,10 @@ class Dashboard:
 
 def _table(title: str, *columns: str) -> Table:
     """A table whose title is its first heading, figures to the right."""
-    made = Table(box=None, header_style=QUIET, pad_edge=False, padding=(0, 1), expand=True)
+    made = Table(box=None, header_style="", pad_edge=False, padding=(0, 1), expand=True)
     made.add_column(Text(title, HEADING), ratio=1, no_wrap=True)
     for column in columns:
-        made.add_column(column, justify="right", no_wrap=True, min_width=6)
+        made.add_column(Text(column, QUIET), justify="right", no_wrap=True, min_width=6)
     return made
 
 
