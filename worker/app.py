@@ -35,6 +35,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     prefetch = MAX_BATCH * (max(settings.slots(lane) for lane in (Lane.RECHARGE, Lane.SMS)) + 1)
     return {
         "broker_url": settings.broker_url,
+        "broker_transport": "worker.redis_broker:Transport" if settings.broker_is_redis else None,
         "result_backend": settings.redis_url,
         "result_expires": settings.result_seconds,
         "task_queues": lane_queues(redis=settings.broker_is_redis),

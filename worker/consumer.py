@@ -90,7 +90,7 @@ class QueueConsumer(Consumer):
             self._feed.drop()
         super().on_close()
 
-    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Give up the broken connection, also where kombu trips over it.
 
         kombu 5.7.0 closes a Redis channel a second time while Redis is away, misses the transport that the

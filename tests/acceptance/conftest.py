@@ -18,30 +18,29 @@ def sandbox() -> WatchedSandbox:
 
 
 @pytest.fixture
-def here(
-    broker_url: str, redis_url: str, database_url: str, tmp_path: Path, sandbox: WatchedSandbox
-) -> Iterator[Place]:
+def here(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Place]:
     """A place on each broker in turn."""
-    with place(
-        broker_url=broker_url,
-        redis_url=redis_url,
-        database_url=database_url,
-        folder=tmp_path,
-        sandbox=sandbox,
-    ) as made:
-        yield made
+    yield from _place(request, broker_url)
 
 
 @pytest.fixture
-def on_rabbitmq(
-    amqp_url: str, redis_url: str, database_url: str, tmp_path: Path, sandbox: WatchedSandbox
-) -> Iterator[Place]:
+def on_rabbitmq(request: pytest.FixtureRequest, amqp_url: str) -> Iterator[Place]:
     """A place on RabbitMQ."""
+    yield from _place(request, amqp_url)
+
+
+@pytest.fixture
+def on_redis(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Place]:
+    """A place on Redis, the broker in the results' database."""
+    yield from _place(request, redis_url)
+
+
+def _place(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Place]:
+    redis_url: str = request.getfixturevalue("redis_url")
+    database_url: str = request.getfixturevalue("database_url")
+    folder: Path = request.getfixturevalue("tmp_path")
+    sandbox: WatchedSandbox = request.getfixturevalue("sandbox")
     with place(
-        broker_url=amqp_url,
-        redis_url=redis_url,
-        database_url=database_url,
-        folder=tmp_path,
-        sandbox=sandbox,
+        broker_url=broker_url, redis_url=redis_url, database_url=database_url, folder=folder, sandbox=sandbox
     ) as made:
         yield made

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from kombu import Connection, Producer
 
 from tests.acceptance.harness import Place
@@ -92,6 +94,38 @@ def test_bad_messages_are_parked_with_a_reason_and_their_neighbours_decided(
     here.stop()
     assert SECRET not in worker.log
     assert "139****9876" not in worker.log, "not even masked: bodies are not logged"
+
+
+GARBAGE = {
+    "no JSON": b"hello " + SECRET.encode(),
+    "no UTF-8": b"\xff\xfe",
+    "no message": b'{"mobile": "13912349876"}',
+    "no delivery tag": b'{"body": "", "properties": {"delivery_info": {}}}',
+    "headers of another kind": b'{"headers": [], "properties": {"delivery_tag": "x", "delivery_info": {}}}',
+    "body that is no base64": (
+        b'{"body": "a", "headers": {}, "properties":'
+        b' {"delivery_tag": "y", "delivery_info": {}, "body_encoding": "base64"}}'
+    ),
+    "deep": b"[" * 100_000,
+}
+
+
+def test_what_is_no_message_in_a_redis_list_is_parked_whole(on_redis: Place) -> None:
+    here = on_redis
+    worker = here.worker("sms")
+    with redis.Redis.from_url(here.broker_url) as client:
+        for index, element in enumerate(GARBAGE.values()):
+            client.lpush("sms", element)
+            here.send(
+                "sms.recheck", message_id=f"good-{index}", mobile=f"1380013{index:04d}", operator="CMCC"
+            )
+    here.decided(len(GARBAGE))
+    eventually(lambda: here.count("dead_letter") == len(GARBAGE), "every element parked")
+    rows = here.rows("SELECT payload FROM dead_letter WHERE payload->>'base64' IS NOT NULL")
+    parked = {base64.b64decode(row["payload"]["base64"]) for row in rows}
+    assert {GARBAGE["no JSON"], GARBAGE["no UTF-8"], GARBAGE["deep"]} <= parked
+    here.stop()
+    assert SECRET not in worker.log
 
 
 def test_a_parked_messages_producer_is_told(here: Place) -> None:
