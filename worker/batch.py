@@ -77,6 +77,12 @@ class Batch:
         """Give up every request of this waiter's key, with a reason."""
         self.outcome.rejected += [(one, reason) for one in self.by_key.pop(waiter.request.key)]
 
+    def leave_asking(self) -> None:
+        """Take out the requests that need a call, so that the others are told without waiting for it."""
+        for waiter in self.asking:
+            self.outcome.still_asking += self.by_key.pop(waiter.request.key)
+        self.asking = []
+
     def decided(self) -> list[CheckedRequest]:
         """Pair every request with its row; return the rows, those decided before included."""
         rows = [*self.rows, *self.known_rows.values()]

@@ -64,12 +64,14 @@ class Postponed:
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """What became of a batch's requests: each is in exactly one of the three lists."""
+    """What became of a batch's requests: each is in exactly one of the four lists."""
 
     decided: list[tuple[Waiter, CheckedRequest]] = field(default_factory=list)
     # parked as dead letters, with the reason
     rejected: list[tuple[Waiter, str]] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
+    # to be run again at once, in the same slot: the others did not have to wait for their call
+    still_asking: list[Waiter] = field(default_factory=list)
     # whether the provider call failed; None: no call was made
     lost: bool | None = None
     # seconds for which the whole lane must not call (the gate is closed)

@@ -113,17 +113,19 @@ class LaneRunner:
 
     def _run(self, batch: list[Waiter], *, takes_slot: bool) -> None:
         outcome = BatchOutcome()
+        left: Sequence[Waiter] = batch
         try:
             self._started(batch)
-            outcome = self._run_batch(batch)
-            outcome = self._first_words(outcome)
-            self._settle(outcome)
+            while left:
+                outcome = self._first_words(self._run_batch(left))
+                self._settle(outcome)
+                left = outcome.still_asking
         except StorageUnavailable as exc:
-            log.warning("batch_postponed", lane=self.lane, requests=len(batch), error=str(exc))
-            outcome = _all_postponed(batch, _STORAGE_PAUSE_SECONDS)
+            log.warning("batch_postponed", lane=self.lane, requests=len(left), error=str(exc))
+            outcome = _all_postponed(left, _STORAGE_PAUSE_SECONDS)
         except Exception:
-            log.exception("batch_failed", lane=self.lane, requests=len(batch))
-            outcome = _all_postponed(batch, _DEFECT_PAUSE_SECONDS)
+            log.exception("batch_failed", lane=self.lane, requests=len(left))
+            outcome = _all_postponed(left, _DEFECT_PAUSE_SECONDS)
         finally:
             self._return(outcome, takes_slot=takes_slot)
 

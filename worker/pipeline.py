@@ -36,7 +36,6 @@ from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import ClosedGate
 from worker.storing import store
 
-
 log = logs.get(__name__)
 
 MOST_PURCHASES = 3
@@ -86,6 +85,8 @@ class Pipeline:
         batch = Batch.of(waiters, self._now())
         known = self._look_up(batch)
         self._answer_without_asking(batch, known)
+        if batch.lane is not Lane.SMS and (batch.findings or batch.known_rows):
+            batch.leave_asking()  # somebody waits for the answers that are there
         purchase = self._ask(batch, known.closed_gate)
         self._decide(batch)
         self._store(batch, purchase)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from worker.carrier.protocol import MAX_BATCH
 from worker.queues import TASKS
 from worker.storage import dead_letters, engine
 from worker.storage.dead_letters import DeadLetter
@@ -52,7 +53,8 @@ def replay(database: Engine, producer: Sends, ids: Sequence[str]) -> Iterator[Re
         def send(connection: Connection, part: Sequence[str] = part) -> Replayed:
             done = _sorted(dead_letters.take(connection, part))
             for letter in done.sent:
-                producer.send(str(letter.task), letter.payload)
+                for arguments in _messages(letter):
+                    producer.send(str(letter.task), arguments)
             dead_letters.mark_replayed(connection, [letter.id for letter in done.sent])
             return done
 
@@ -62,6 +64,16 @@ def replay(database: Engine, producer: Sends, ids: Sequence[str]) -> Iterator[Re
 def plan(database: Engine, ids: Sequence[str]) -> Replayed:
     """Return what :func:`replay` would do, doing nothing."""
     return _sorted(engine.transact(database, lambda to: dead_letters.take(to, ids)))
+
+
+def _messages(letter: DeadLetter) -> Iterator[Mapping[str, Any]]:
+    """A letter's arguments; items beyond what a message may carry go in messages of their own."""
+    items = letter.payload.get("items")
+    if not isinstance(items, list) or len(items) <= MAX_BATCH:
+        yield letter.payload
+        return
+    for begin in range(0, len(items), MAX_BATCH):
+        yield letter.payload | {"items": items[begin : begin + MAX_BATCH]}
 
 
 def _sorted(letters: Sequence[DeadLetter]) -> Replayed:

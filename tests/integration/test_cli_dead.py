@@ -181,3 +181,16 @@ def test_nothing_is_marked_before_its_confirm(database: Engine) -> None:
         list(replay(database, Broken(), ids))
     left = engine.read(database, dead_letters.ids)
     assert left == ids[100:]  # the part that broke off is whole again: some of it goes twice, none is lost
+
+
+def test_a_message_of_too_many_items_is_sent_again_in_parts(
+    database: Engine, env: dict[str, str], redis_url: str
+) -> None:
+    items = [GOOD | {"message_id": f"m{n}"} for n in range(2001)]
+    park(database, ("sms.recheck_many", {"items": items}, "2001 items: a message carries at most 1000"))
+    assert presend("dead", "replay", "--all", env=env).returncode == 0
+    parts = [read_message(message).arguments["items"] for message in queued(redis_url)]
+    assert sorted(len(part) for part in parts) == [1, 1000, 1000]
+    assert sorted(item["message_id"] for part in parts for item in part) == sorted(
+        item["message_id"] for item in items
+    )
