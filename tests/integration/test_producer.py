@@ -11,7 +11,7 @@ from kombu import Connection
 from tests.services import connect_amqp
 from worker.deliveries import read_message
 from worker.errors import NotConfirmed, SettingsError
-from worker.producer import Producer
+from worker.producing.producer import Producer
 from worker.queues import QUEUE_ARGUMENTS, lane_queues
 
 

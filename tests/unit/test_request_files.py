@@ -8,7 +8,7 @@ import pytest
 
 from worker.errors import RequestFileError
 from worker.portability.requests import Lane
-from worker.request_files import RequestFile, Row
+from worker.producing.request_files import RequestFile, Row
 
 HEADER = "message_id,mobile,operator,attempt,source,failure_code,failed_at\n"
 

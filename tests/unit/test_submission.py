@@ -14,8 +14,8 @@ import pytest
 
 from worker.errors import NotConfirmed
 from worker.portability.requests import Lane
-from worker.request_files import RequestFile, Row
-from worker.submission import Progress, ProgressFile, RejectedRows, Submission
+from worker.producing.request_files import RequestFile, Row
+from worker.producing.submission import Progress, ProgressFile, RejectedRows, Submission
 
 
 @dataclass

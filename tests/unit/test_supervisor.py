@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from tests.commands import alive, until
-from worker.supervisor import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, SETTLED_SECONDS, Child
+from worker.processes.supervisor import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, SETTLED_SECONDS, Child
 
 SUPERVISE = """
 import json, sys
 from worker import logs
-from worker.supervisor import Supervisor
+from worker.processes.supervisor import Supervisor
 logs.configure(json=True)
 sys.exit(Supervisor(json.loads(sys.argv[1]), grace_seconds=float(sys.argv[2])).run())
 """

@@ -44,7 +44,8 @@ def upgrade(revision: str) -> None:
 @db.command(epilog="\b\nExample:\n  presend db check && presend worker\n")
 def check() -> None:
     """Say whether the database has this release's tables; exit code 1 where it has not."""
-    from worker import config, preflight
+    from worker import config
+    from worker.processes import preflight
 
     preflight.require_database(config.load().database_url)
     click.echo("database has every table of this release")

@@ -97,7 +97,7 @@ def replay(
 
 
 def _tell_plan(database: Engine, wanted: Sequence[str]) -> None:
-    from worker.replay import plan
+    from worker.producing.replay import plan
 
     planned = plan(database, wanted)
     click.echo(f"would send {counted(len(planned.sent), 'letter')}")
@@ -107,8 +107,8 @@ def _tell_plan(database: Engine, wanted: Sequence[str]) -> None:
 
 
 def _replay(database: Engine, broker_url: str, wanted: Sequence[str]) -> None:
-    from worker.producer import Producer
-    from worker.replay import replay as send_again
+    from worker.producing.producer import Producer
+    from worker.producing.replay import replay as send_again
 
     sent, left = 0, []
     try:

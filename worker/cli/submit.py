@@ -16,8 +16,8 @@ from worker.cli.screen import console, counted
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from worker.request_files import Row
-    from worker.submission import Submission
+    from worker.producing.request_files import Row
+    from worker.producing.submission import Submission
 
 _SHOWN_ROWS = 5
 _INTERRUPTED = 130
@@ -54,7 +54,7 @@ was confirmed by the broker. Bad rows go to FILE.rejected.csv, which can be mend
 def submit(file: Path, lane: str, encoding: str, batch: int, source: str, restart: bool) -> None:  # noqa: PLR0917
     """Put the rows of FILE, or of stdin (-), into a lane's queue."""
     from worker import config
-    from worker.producer import Producer
+    from worker.producing.producer import Producer
 
     broker_url = config.load().broker_url
     with _opened(file, lane, encoding, batch, source, restart=restart) as submission:
@@ -79,8 +79,8 @@ def _opened(
     file: Path, lane: str, encoding: str, batch: int, source: str, *, restart: bool
 ) -> Iterator[Submission]:
     from worker.portability.requests import Lane
-    from worker.request_files import RequestFile
-    from worker.submission import Progress, ProgressFile, RejectedRows, Submission
+    from worker.producing.request_files import RequestFile
+    from worker.producing.submission import Progress, ProgressFile, RejectedRows, Submission
 
     if file == Path("-"):
         stream: BinaryIO = sys.stdin.buffer
@@ -106,7 +106,7 @@ def _opened(
 
 
 def _send(submission: Submission, producer: object, file: Path) -> None:
-    from worker.producer import Producer
+    from worker.producing.producer import Producer
 
     assert isinstance(producer, Producer)
     shown = 0

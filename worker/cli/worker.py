@@ -8,7 +8,7 @@ import click
 
 from worker.cli.failures import Failure
 from worker.errors import SettingsError
-from worker.process import EXIT_CONFIG, ROLES
+from worker.processes.role import EXIT_CONFIG, ROLES
 
 _EPILOG = """\b
 Examples:
@@ -31,8 +31,10 @@ does not wait. Exit code 78: a setting or a queue is wrong, starting again will 
 )
 def worker(roles: tuple[str, ...]) -> None:
     """Take checks from the queues: a process a lane, and one for upkeep."""
-    from worker import config, logs, preflight, process
-    from worker.supervisor import Supervisor, command
+    from worker import config, logs
+    from worker.processes import preflight
+    from worker.processes import role as one_process
+    from worker.processes.supervisor import Supervisor, command
 
     try:
         settings = config.load()
@@ -41,7 +43,7 @@ def worker(roles: tuple[str, ...]) -> None:
         preflight.require_broker(settings.broker_url)
         wanted = tuple(dict.fromkeys(roles)) or ROLES
         if len(wanted) == 1:
-            sys.exit(process.run(wanted[0]))
+            sys.exit(one_process.run(wanted[0]))
     except SettingsError as exc:
         raise Failure(str(exc), exit_code=EXIT_CONFIG) from exc
     logs.configure()

@@ -74,7 +74,7 @@ def _end(process: Process) -> None:
 
 def main(parent: str, *arguments: str) -> None:
     """Be the command until it, or the parent, ends."""
-    from worker.process import die_with  # noqa: PLC0415 - only a child needs it
+    from worker.processes.role import die_with  # noqa: PLC0415 - only a child needs it
 
     die_with(int(parent))
     from worker.cli import main as presend  # noqa: PLC0415

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from worker.demo.traffic import Day, Message, Port
-from worker.producer import Producer
+from worker.producing.producer import Producer
 
 _SHOPPERS = 4
 

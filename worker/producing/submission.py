@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Protocol, TextIO
 from uuid import UUID, uuid4, uuid5
 
 from worker.portability.requests import Lane
+from worker.producing.request_files import RequestFile, Row
 from worker.queues import TASKS
-from worker.request_files import RequestFile, Row
 
 _TAIL_BYTES = 4096
 """Of what was sent last: a file whose bytes there differ is another file."""

@@ -1,7 +1,7 @@
 """One process of presend: the consumer of a lane, or upkeep.
 
 ``presend worker --lane sms`` runs one in its own process; the supervisor runs each as
-``python -m worker.process ROLE PARENT_PID`` in a fresh interpreter.
+``python -m worker.processes.role ROLE PARENT_PID`` in a fresh interpreter.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     """Entry of a supervised process: its role, and the supervisor's pid."""
     role, parent = arguments
     die_with(int(parent))
-    sys.argv = ["-m", "worker.process", *arguments]  # Celery starts itself again with these at SIGHUP
+    sys.argv = ["-m", "worker.processes.role", *arguments]  # Celery starts itself again with these at SIGHUP
     try:
         return run(role)
     except SettingsError as exc:

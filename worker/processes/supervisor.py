@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from worker import logs
-from worker.process import EXIT_CONFIG, GRACE_SECONDS
+from worker.processes.role import EXIT_CONFIG, GRACE_SECONDS
 
 log = logs.get(__name__)
 
@@ -36,7 +36,7 @@ _HINT = "what is in flight is finished; another signal does not wait"
 
 def command(role: str) -> list[str]:
     """Return the command line of a role's process, child of this one."""
-    return [sys.executable, "-P", "-m", "worker.process", role, str(os.getpid())]
+    return [sys.executable, "-P", "-m", "worker.processes.role", role, str(os.getpid())]
 
 
 @dataclass(slots=True)
