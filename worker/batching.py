@@ -24,10 +24,11 @@ WAITERS_A_BATCH = 4 * MAX_BATCH
 
 _PROBING_AFTER = 2
 """Lost calls in a row after which a lane asks for one number only, until one answer comes."""
+_FEW_DEADLINES = 4 * MAX_BATCH
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 30.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Waiter:
     """A request waiting in a lane, and what has happened to it so far."""
 
@@ -95,6 +96,7 @@ class Batcher:
     _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
     _postponed: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
     _deadlines: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
+    _deadlines_at_most: int = field(default=_FEW_DEADLINES, init=False)
     _paused_until: float = field(default=0.0, init=False)
     _sequence: Any = field(default_factory=itertools.count, init=False)
 
@@ -106,6 +108,7 @@ class Batcher:
             if waiter.deadline is not None:
                 heapq.heappush(self._deadlines, (waiter.deadline, next(self._sequence), waiter))
             self._wait(waiter)
+        self._forget_settled()
 
     def postpone(self, waiters: Iterable[Waiter], seconds: float) -> None:
         """Let requests wait again, but not before ``seconds`` from now; forgotten ones are not taken back."""
@@ -170,6 +173,13 @@ class Batcher:
     def waiting(self) -> int:
         """Requests that wait, postponed ones included."""
         return sum(map(len, self._groups.values())) + len(self._postponed)
+
+    def _forget_settled(self) -> None:
+        """Let go of decided requests whose deadline is still far: a heap gives nothing up by itself."""
+        if len(self._deadlines) > self._deadlines_at_most:
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].settled]
+            heapq.heapify(self._deadlines)
+            self._deadlines_at_most = max(_FEW_DEADLINES, 2 * len(self._deadlines))
 
     def _wait(self, waiter: Waiter) -> None:
         # A request without a number is decided by rule: it takes no place of another's.

@@ -116,7 +116,7 @@ class LaneRunner:
         left: Sequence[Waiter] = batch
         try:
             self._started(batch)
-            while left:
+            while left and not self._closed:
                 outcome = self._first_words(self._run_batch(left))
                 self._settle(outcome)
                 left = outcome.still_asking

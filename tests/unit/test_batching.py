@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -202,6 +203,21 @@ def test_an_overdue_request_is_taken_out_even_while_its_call_runs() -> None:
     lane.postpone([late], 1.0)  # Postgres was away: it must come again
     clock.now += 1
     assert lane.overdue() == [late]
+
+
+def test_decided_requests_are_let_go_long_before_their_deadline() -> None:
+    clock = Clock()
+    lane = batcher(clock)
+    references = []
+    for number in range(20_000):
+        one = waiter(number, deadline=clock.now + 86_400)
+        lane.add([one])
+        lane.next_batch()
+        lane.done(lost=False)
+        one.settled = True
+        references.append(weakref.ref(one))
+        del one
+    assert sum(reference() is not None for reference in references) < 10_000
 
 
 def test_what_was_forgotten_does_not_come_back_from_a_call() -> None:
