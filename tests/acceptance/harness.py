@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +26,9 @@ from tests.services import connect_amqp
 from worker.sandbox.provider import DEFAULT_APIKEY
 from worker.sandbox.serving import serving
 
+VISIBILITY_SECONDS = 300
+"""After so long Redis' transport gives a dead worker's messages to another one."""
 QUEUES = ("recharge", "sms", "presend.dead")
-_UPKEEP = """
-import signal, threading
-from worker import bootstrap, logs
-logs.configure()
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-bootstrap.upkeep().run(stop)
-"""
 
 
 @dataclass
@@ -70,7 +65,8 @@ class Place:
 
     def upkeep(self, **settings: str) -> Process:
         """The process that sends what was left unsent and sweeps up."""
-        process = self.run(f"upkeep-{next(self._numbers)}", [sys.executable, "-c", _UPKEEP], **settings)
+        command = [sys.executable, "-m", "worker.cli", "worker", "--lane", "upkeep"]
+        process = self.run(f"upkeep-{next(self._numbers)}", command, **settings)
         process.wait_for("upkeep_started")
         return process
 
@@ -99,6 +95,23 @@ class Place:
 
     # -- what is left to see ------------------------------------------------------------------
 
+    def send_many(self, lane: str, numbers: Sequence[str], **arguments: Any) -> None:
+        """Send one single message a number, without waiting for results; its reference is ``prefix`` + number."""
+        task, reference = (
+            ("sms.recheck", "message_id") if lane == "sms" else ("recharge.precheck", "order_id")
+        )
+        arguments = {"operator": "CMCC"} | arguments
+        prefix = arguments.pop("prefix", "R")
+        with self.producer.connection_for_write() as connection, connection.channel() as channel:
+            publisher = self.producer.amqp.Producer(channel)
+            for number in numbers:
+                self.producer.send_task(
+                    task,
+                    kwargs={reference: f"{prefix}{number}", "mobile": number, **arguments},
+                    producer=publisher,
+                    ignore_result=True,
+                )
+
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query of Postgres gives."""
         with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
@@ -114,14 +127,18 @@ class Place:
 
     def decided(self, count: int, *, seconds: float = 30.0) -> list[dict[str, Any]]:
         """Wait for so many decided requests; the ledger."""
-        eventually(
-            lambda: self.count("check_request") >= count,
-            f"{count} decided requests",
-            seconds=seconds,
-            each_seconds=0.05,
-        )
+        deadline = time.monotonic() + seconds
+        while self.count("check_request") < count and time.monotonic() < deadline:
+            time.sleep(0.05)
         rows = self.ledger()
-        assert len(rows) == count
+        assert len(rows) == count, f"{len(rows)} of {count} requests decided within {seconds} s"
+        return rows
+
+    def check_settled(self, count: int, *, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """Wait for so many decided requests and the end of everything else that goes on; the ledger."""
+        rows = self.decided(count, seconds=seconds)
+        self.check_events()
+        eventually(lambda: not self.unfinished(), f"the end of {self.unfinished()}")
         return rows
 
     def messages_left(self) -> dict[str, int]:
@@ -142,6 +159,13 @@ class Place:
         connection.close()
         return {name: number for name, number in left.items() if number}
 
+    def make_unacked_old(self) -> None:
+        """On Redis: messages handed out and not acknowledged become as old as it takes to hand them out again."""
+        if self.on_redis:
+            with redis.Redis.from_url(self.broker_url) as client:
+                for tag in client.zrange("unacked_index", 0, -1):  # type: ignore[union-attr]
+                    client.zadd("unacked_index", {tag: time.time() - VISIBILITY_SECONDS - 1}, xx=True)
+
     def stop(self) -> None:
         """Ask every process to stop; each must do so in order. Then nothing may be left."""
         for process in self.processes:
@@ -159,11 +183,14 @@ class Place:
         eventually(lambda: wanted <= self.events.by_id().keys(), "an event for every decided key")
         assert self.events.by_id().keys() == wanted
 
-    def check_calls(self) -> None:
-        """No call is left open, no number in flight, no batch unsent."""
-        assert not self.rows("SELECT * FROM lookup_call WHERE outcome = 'calling'")
-        assert not self.rows("SELECT * FROM in_flight")
-        assert not self.rows("SELECT * FROM lookup_batch WHERE emitted_at IS NULL")
+    def unfinished(self) -> dict[str, list[dict[str, Any]]]:
+        """Calls that are open, numbers in flight, batches unsent."""
+        left = {
+            "calls": self.rows("SELECT * FROM lookup_call WHERE outcome = 'calling'"),
+            "numbers": self.rows("SELECT * FROM in_flight"),
+            "batches": self.rows("SELECT * FROM lookup_batch WHERE emitted_at IS NULL"),
+        }
+        return {name: rows for name, rows in left.items() if rows}
 
 
 @contextmanager

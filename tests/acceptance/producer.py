@@ -28,7 +28,6 @@ QUEUE_ARGUMENTS = {
 def producer(broker_url: str, redis_url: str) -> Celery:
     """The app of a recharge system or an SMS gateway."""
     app = Celery("producer", broker=broker_url, backend=redis_url)
-    on_redis = broker_url.startswith("redis")
     app.conf.update(
         task_default_exchange="",
         task_queues=[
@@ -36,13 +35,12 @@ def producer(broker_url: str, redis_url: str) -> Celery:
                 name,
                 Exchange(""),
                 routing_key=name,
-                durable=True,
-                queue_arguments=None if on_redis else QUEUE_ARGUMENTS,
+                queue_arguments=QUEUE_ARGUMENTS,
             )
             for name in ("recharge", "sms")
         ],
         task_routes={"recharge.*": {"queue": "recharge"}, "sms.*": {"queue": "sms"}},
-        broker_transport_options={} if on_redis else {"confirm_publish": True},
+        broker_transport_options={"confirm_publish": True},
     )
     return app
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.acceptance.waiting import eventually
+from worker.portability.records import Status
 from worker.sandbox.provider import Latency, Sandbox
+from worker.sandbox.subscribers import subscriber
 
 
 @dataclass
@@ -39,6 +42,14 @@ class WatchedSandbox(Sandbox):
         """Calls that were asked and are not answered yet."""
         return [call for call in self.asked if call.ended is None]
 
+    def wait_for_call(self, numbers: int = 1, *, seconds: float = 20.0) -> Asked:
+        """Wait until a call for at least so many numbers is being worked."""
+        return eventually(
+            lambda: next((call for call in self.in_flight() if len(call.mobiles) >= numbers), None),
+            f"a call for {numbers} numbers in flight",
+            seconds=seconds,
+        )  # type: ignore[return-value]
+
     def largest(self) -> int:
         """Numbers in the largest call so far."""
         return max((len(call.mobiles) for call in self.asked), default=0)
@@ -46,3 +57,15 @@ class WatchedSandbox(Sandbox):
     def bills(self) -> dict[str, int]:
         """How often each number was billed."""
         return dict(self.bill._times_billed)
+
+
+def plain_numbers(count: int, *, first: int = 0) -> list[str]:
+    """Numbers of CMCC that exist and were never ported, always the same ones."""
+    found: list[str] = []
+    candidate = 13900000000
+    while len(found) < first + count:
+        truth = subscriber(str(candidate))
+        if truth.status is Status.NOT_PORTED and truth.current_operator == "CMCC":
+            found.append(str(candidate))
+        candidate += 7
+    return found[first:]
