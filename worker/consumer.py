@@ -5,6 +5,7 @@ The feed does the work; this module is what Celery has to be told.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from amqp.exceptions import PreconditionFailed
 from celery import Task, bootsteps
 from celery.bootsteps import CLOSE, TERMINATE  # type: ignore[attr-defined]
 from celery.exceptions import WorkerShutdown
+from celery.signals import worker_shutting_down
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
@@ -68,6 +70,7 @@ class QueueConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Workers of presend share nothing by gossip: it costs queues and a second at each start.
         super().__init__(*args, **kwargs, without_mingle=True, without_gossip=True)
+        worker_shutting_down.connect(self._on_signal)
 
     def feed(self, parts: Callable[[], Parts] | None = None) -> Feed:
         """Return this process's feed, made on first use."""
@@ -77,6 +80,16 @@ class QueueConsumer(Consumer):
             )
             self._feed = Feed(self, parts())
         return self._feed
+
+    def _on_signal(self, **_about: Any) -> None:
+        """Start no further call, and stop soon; called in the handler of the signal to stop.
+
+        Celery's loop sees the signal when it next has something to do, up to two seconds later.
+        """
+        if self._feed is not None:
+            self._feed.start_nothing_more()
+        # in a thread: a handler must not wait for a lock that the thread it interrupts may hold
+        threading.Thread(target=self.hub.call_soon, args=(_do_nothing,), daemon=True).start()
 
     def update_strategies(self) -> None:
         """Start a generation: called by Celery at every (re)connection, before messages flow."""
@@ -140,6 +153,10 @@ class QueueConsumer(Consumer):
                         "delete that queue, and use the producer recipe of the README",
                     )
                     raise WorkerShutdown(_EXIT_CONFIG) from exc
+
+
+def _do_nothing() -> None:
+    """Wakes the loop."""
 
 
 class Drain(bootsteps.StartStopStep):

@@ -148,6 +148,11 @@ class Feed:
         while self._to_do:
             self._to_do.popleft()()
 
+    def start_nothing_more(self) -> None:
+        """Start no further call. Takes no lock: safe in a signal handler."""
+        for lane in self._lanes.values():
+            lane.start_nothing_more()
+
     def close(self) -> None:
         """Finish the batches in flight, start no new call; unfinished messages go back to the queue."""
         self._parts.pipeline.giving_up.set()

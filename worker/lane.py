@@ -71,6 +71,10 @@ class LaneRunner:
         with self._changed:
             self._batcher.forget()
 
+    def start_nothing_more(self) -> None:
+        """Start no further batch. Takes no lock: safe in a signal handler."""
+        self._closed = True
+
     def close(self, *, timeout_seconds: float) -> bool:
         """Start nothing more and wait for the running batches; return whether all ended in time."""
         deadline = self._clock() + timeout_seconds
