@@ -96,7 +96,7 @@ class Place:
     # -- what is left to see ------------------------------------------------------------------
 
     def send_many(self, lane: str, numbers: Sequence[str], **arguments: Any) -> None:
-        """Send one single message a number, without waiting for results; its reference is ``prefix`` + number."""
+        """Send a single message for each number, results unwanted; its reference is ``prefix`` + number."""
         task, reference = (
             ("sms.recheck", "message_id") if lane == "sms" else ("recharge.precheck", "order_id")
         )
@@ -160,7 +160,7 @@ class Place:
         return {name: number for name, number in left.items() if number}
 
     def make_unacked_old(self) -> None:
-        """On Redis: messages handed out and not acknowledged become as old as it takes to hand them out again."""
+        """On Redis: what was handed out and not acknowledged becomes old enough to be handed out again."""
         if self.on_redis:
             with redis.Redis.from_url(self.broker_url) as client:
                 for tag in client.zrange("unacked_index", 0, -1):  # type: ignore[union-attr]

@@ -1,0 +1,133 @@
+"""The provider misbehaves: neighbours are answered, nothing is lost, and the bill stays within its bound."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.acceptance.harness import Place
+from tests.acceptance.provider import plain_numbers
+from tests.acceptance.waiting import eventually
+from worker.sandbox.faults import Fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "bought_again"),
+    [
+        pytest.param(Fault(kind="status", status=502), 50, id="html-502"),
+        pytest.param(Fault(kind="status", status=429, processed=False), 0, id="429"),
+        pytest.param(Fault(kind="hang"), 50, id="hang"),
+        pytest.param(Fault(kind="reset"), 50, id="reset"),
+        pytest.param(Fault(kind="reset", processed=False), 0, id="reset-unprocessed"),
+        pytest.param(Fault(kind="truncate"), 50, id="truncated"),
+        pytest.param(Fault(kind="cut"), 50, id="half-the-json"),
+        pytest.param(Fault(kind="drop", index=7), 1, id="missing-item"),
+        pytest.param(Fault(kind="duplicate", index=7), 0, id="item-twice"),
+        pytest.param(Fault(kind="foreign", index=7), 1, id="foreign-number"),
+        pytest.param(Fault(kind="reorder"), 0, id="other-order"),
+        pytest.param(Fault(kind="trailing_comma"), 0, id="trailing-comma"),
+        pytest.param(Fault(kind="code", code=-8), 0, id="system-error"),
+    ],
+)
+def test_one_bad_answer(on_rabbitmq: Place, fault: Fault, bought_again: int) -> None:
+    """One batch of 50 meets the fault; each number is answered, and billed again only where it must be."""
+    here = on_rabbitmq
+    here.settings["provider_timeout_seconds"] = "0.5,1"
+    numbers = plain_numbers(50)
+    here.sandbox.faults.add(fault)
+    here.send("sms.recheck_many", items=items(numbers))
+    here.worker("sms", ready=False)
+    rows = here.check_settled(50)
+    here.stop()
+    assert {(row["decision"], row["reason"]) for row in rows} == {("resend", "same_operator")}
+    assert not here.count("dead_letter")
+    again = sum(times - 1 for times in here.sandbox.bills().values())
+    assert again == bought_again
+    assert max(here.sandbox.bills().values()) <= 2
+    # each second bill is one that a lost call explains
+    (lost,) = here.rows("SELECT coalesce(sum(numbers), 0) AS n FROM lookup_call WHERE outcome = 'lost'")
+    assert lost["n"] >= again
+
+
+@pytest.mark.parametrize("code", [1, -9], ids=["mobile-wrong", "json-malformed"])
+def test_poison_among_a_thousand(here: Place, code: int) -> None:
+    """The provider refuses any batch with one number in it: that number stands alone in the end."""
+    numbers = plain_numbers(1000)
+    poison = numbers[617]
+    here.sandbox.faults.add(Fault(kind="poison", mobile=poison, code=code))
+    here.send("sms.recheck_many", items=items(numbers))
+    here.worker("sms", ready=False)
+    here.decided(1000 if code == 1 else 999)
+    if code == -9:
+        # three times asked in vain, then it is parked: for what it costs, the loudest thing to do
+        here.sandbox.faults.clear()
+        here.decided(1000)
+    rows = {str(row["msisdn"]): row for row in here.ledger()}
+    here.check_settled(1000)
+    here.stop()
+    neighbours = {number: row for number, row in rows.items() if number != poison}
+    assert {(row["decision"], row["reason"]) for row in neighbours.values()} == {("resend", "same_operator")}
+    if code == 1:
+        assert (rows[poison]["decision"], rows[poison]["reason"]) == ("undeliverable", "invalid_number")
+        assert here.sandbox.bills() == dict.fromkeys(neighbours, 1)
+    assert not here.rows("SELECT * FROM gate")
+    assert len(here.sandbox.asked) <= 2 * 10 + 3  # halved ten times
+
+
+def test_bad_items_in_an_answer(here: Place) -> None:
+    """Numbers answered with a code of their own are decided by it; their neighbours are not touched."""
+    numbers = plain_numbers(100)
+    for number, code in zip(numbers, (-2, -3, -4, 1), strict=False):
+        here.sandbox.faults.add(Fault(kind="item_code", mobile=number, code=code))
+    flaky = here.sandbox.faults.add(Fault(kind="item_code", mobile=numbers[4], code=-8))
+    here.send("sms.recheck_many", items=items(numbers))
+    here.worker("sms", ready=False)
+    eventually(lambda: here.count("check_request") >= 99, "99 decided requests")
+    here.sandbox.faults.remove(flaky.id)
+    rows = {str(row["msisdn"]): row for row in here.check_settled(100)}
+    here.stop()
+    said = [(rows[number]["decision"], rows[number]["reason"]) for number in numbers[:5]]
+    assert said == [
+        ("undeliverable", "invalid_number"),
+        ("undeliverable", "invalid_number"),
+        ("undeliverable", "unknown_number"),
+        ("undeliverable", "invalid_number"),
+        ("resend", "same_operator"),
+    ]
+    assert {rows[number]["reason"] for number in numbers[5:]} == {"same_operator"}
+    assert max(here.sandbox.bills().values()) == 1
+
+
+def test_a_provider_that_is_down(here: Place) -> None:
+    """Every call fails: shoppers are told in time, one number probes, messages wait for their answer."""
+    here.settings["provider_timeout_seconds"] = "0.3,0.5"
+    numbers = plain_numbers(300)
+    down = here.sandbox.faults.add(Fault(kind="status", status=503, calls=None, processed=False))
+    here.upkeep()
+    here.worker("sms")
+    here.worker("recharge")
+    here.send_many("sms", numbers)
+    started = time.monotonic()
+    told = here.send("recharge.precheck", order_id="A", mobile=numbers[0], operator="CMCC").get(10)
+    assert (told["decision"], told["reason"]) == ("unverified", "provider_failing")
+    assert time.monotonic() - started < 5.5
+
+    eventually(lambda: len(here.sandbox.faults.pending()) and calls(here) >= 4, "some calls in vain")
+    rows = here.rows("SELECT numbers FROM lookup_call WHERE lane = 'sms' ORDER BY sent_at")
+    assert [row["numbers"] for row in rows[2:]] == [1] * len(rows[2:]), (
+        "after two lost calls one number probes"
+    )
+    here.sandbox.faults.remove(down.id)
+    here.check_settled(301, seconds=40)
+    here.stop()
+    assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
+
+
+def calls(here: Place) -> int:
+    return here.count("lookup_call")
+
+
+def items(numbers: list[str]) -> list[dict[str, Any]]:
+    return [{"message_id": f"M{number}", "mobile": number, "operator": "CMCC"} for number in numbers]
