@@ -25,6 +25,8 @@ WAITERS_A_BATCH = 4 * MAX_BATCH
 _PROBING_AFTER = 2
 """Lost calls in a row after which a lane asks for one number only, until one answer comes."""
 _FEW_DEADLINES = 4 * MAX_BATCH
+_SUSPECT_AFTER = 2
+"""Failed calls after which a number waits behind the others: one that is never answered is no probe."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 30.0
 
 
@@ -195,7 +197,8 @@ class Batcher:
             _, _, waiter = heapq.heappop(self._postponed)
             if not waiter.overdue and not waiter.settled:
                 self._wait(waiter)
-                self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=False)
+                last = waiter.failures >= _SUSPECT_AFTER
+                self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=last)
 
     def _due_at(self) -> float | None:
         if not self._groups or self.busy >= self.slots:

@@ -86,8 +86,10 @@ class Purchase:
     unanswered: dict[str, bool] = field(default_factory=dict)
     ended: list[EndedCall] = field(default_factory=list)
     account_fault: AccountFault | None = None
-    # whether a call failed for a passing reason
+    # whether a call failed for a passing reason that was not one number's alone
     lost: bool = False
+    # single numbers refused while the account was well
+    refused_alone: int = 0
     # whether /balance was asked, and the account was well
     account_well: bool = False
 
@@ -170,9 +172,11 @@ class Buyer:
             else:
                 self._leave(purchase, [item.msisdn], maybe_billed=item.code is None)
         nameless = any(item.code is None for item in missing)
+        passing = any(item.code not in {1, *_ACCOUNT_CODES} for item in missing)
         asked_again = {msisdn for group in alone for msisdn in group}
         settled = [answer.msisdn for answer in answers if answer.msisdn not in asked_again]
-        purchase.lost = purchase.lost or any(item.code not in {1, *_ACCOUNT_CODES} for item in missing)
+        # -8 of one item among answered ones is that number's trouble, not the provider's
+        purchase.lost = purchase.lost or nameless or (passing and len(missing) == len(answers))
         self._end(purchase, call, settled, calls.LOST if nameless else calls.ANSWERED, billed=billed)
         return alone
 
@@ -193,6 +197,7 @@ class Buyer:
             self._end(purchase, call, numbers, calls.ANSWERED, billed=0)
             return []
         if len(numbers) == 1:
+            purchase.refused_alone += 1
             self._failed(purchase, call, numbers, refusal, outcome=calls.REFUSED, billed=0)
             return []
         log.warning("batch_halved", batch_id=call.batch_id, numbers=len(numbers), code=refusal.code)
@@ -232,7 +237,8 @@ class Buyer:
             code=fault.code,
             error=str(fault),
         )
-        purchase.lost = True
+        # the provider that refuses one number is well; one that refuses every number is not
+        purchase.lost = purchase.lost or not isinstance(fault, RequestRefused) or purchase.refused_alone > 1
         self._end(purchase, call, numbers, outcome, billed=billed)
         self._leave(purchase, numbers, maybe_billed=billed is None)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -91,7 +92,7 @@ class Delivery:
         """Return the dead letter of one item."""
         single_task = self.name.removesuffix("_many")
         return DeadLetter(
-            str(uuid5(_LETTERS, f"{self.id}:{index}")),
+            _letter_id(self.message, self.id, index),
             single_task,
             arguments,
             reason,
@@ -149,7 +150,7 @@ def read_message(message: Any) -> Read:
     if headers.get("eta") is not None:
         raise Rejected("eta and countdown are not supported: send the message when it is due")
     try:
-        body = msgspec.json.decode(message.body)
+        body = msgspec.json.decode(_raw(message))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Rejected("the body is not valid JSON") from None
     if not (
@@ -175,7 +176,7 @@ def unreadable_letter(message: Any, *, reason: str, received_at: datetime) -> De
     """Return the dead letter of a message that could not be read; its payload is what came."""
     task_id = _text(message.headers, "id")
     return DeadLetter(
-        str(uuid5(_LETTERS, task_id)) if task_id else new_id(),
+        _letter_id(message, task_id, None) if task_id else new_id(),
         _text(message.headers, "task"),
         _payload(message),
         reason,
@@ -189,9 +190,18 @@ def task_id_of(message: Any) -> str:
     return _text(message.headers, "id") or new_id()
 
 
+def _letter_id(message: Any, task_id: str, index: int | None) -> str:
+    """The same for a message delivered again; another for another body that came under the same task id."""
+    return str(uuid5(_LETTERS, f"{task_id}:{index}:{sha256(_raw(message)).hexdigest()}"))
+
+
+def _raw(message: Any) -> bytes:
+    body = message.body or b""
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
 def _payload(message: Any) -> Any:
-    raw = message.body
-    body = raw.encode() if isinstance(raw, str) else bytes(raw)
+    body = _raw(message)
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

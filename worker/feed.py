@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -188,7 +188,7 @@ class Feed:
             else:
                 letters.append((index, item))
         if letters:
-            self._parking.submit(self._park_items, delivery, letters)
+            self._park(self._park_items, delivery, letters)
         if waiters:
             self._lane(waiters[0].request.lane).submit(waiters)
         elif not letters:
@@ -229,6 +229,7 @@ class Feed:
                 state.task_ready(delivery)
                 delivery.message.ack_log_error(log, self._consumer.connection_errors)
                 delivery.acknowledged = True
+        for delivery in deliveries:
             self._report_end(delivery)
 
     def _report_end(self, delivery: Delivery) -> None:
@@ -298,7 +299,10 @@ class Feed:
     def _reject_whole(self, delivery: Delivery, reason: str) -> None:
         letter = unreadable_letter(delivery.message, reason=reason, received_at=delivery.received_at)
         delivery.reason = reason
-        self._parking.submit(self._park_whole, delivery, letter)
+        self._park(self._park_whole, delivery, letter)
+
+    def _park(self, park: Callable[..., None], *what: Any) -> None:
+        self._parking.submit(park, *what).add_done_callback(_report_defect)
 
     def _park_whole(self, delivery: Delivery, letter: DeadLetter) -> None:
         if self._parked([letter]):
@@ -324,6 +328,12 @@ class Feed:
         for letter in letters:
             log.info("dead_letter_parked", letter=letter.id, task=letter.task, reason=letter.reason)
         return True
+
+
+def _report_defect(parked: Future[None]) -> None:
+    """Say why a message could not even be parked; it stays unacknowledged, so the broker keeps it."""
+    if not parked.cancelled() and parked.exception() is not None:
+        log.error("parking_failed", exc_info=parked.exception())
 
 
 def _deadline(expires_at: datetime | None, received_at: datetime) -> float | None:

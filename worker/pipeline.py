@@ -42,6 +42,7 @@ MOST_PURCHASES = 3
 """A number is bought at most so often for one request."""
 _MOST_FAILURES = 3
 """Failed calls after which a recharge is told so instead of waiting for its expiry."""
+_LONGEST_RETRY_SECONDS = 30.0
 _GATE_PAUSE_SECONDS = 1.0
 
 NEVER_ANSWERED = (
@@ -204,7 +205,7 @@ class Pipeline:
         elif waiter.bought >= MOST_PURCHASES:
             batch.reject(waiter, NEVER_ANSWERED)
         else:
-            batch.postpone(waiter, 0.0)
+            batch.postpone(waiter, _retry_seconds(waiter.failures))
 
     def _close_gate(self, reason: str) -> None:
         newly = engine.transact_until_done(

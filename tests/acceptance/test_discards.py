@@ -106,6 +106,7 @@ GARBAGE = {
         b'{"body": "a", "headers": {}, "properties":'
         b' {"delivery_tag": "y", "delivery_info": {}, "body_encoding": "base64"}}'
     ),
+    "no body": b'{"headers": {"task": "sms.recheck"}, "properties": {"delivery_tag": "z", "delivery_info": {}}}',
     "deep": b"[" * 100_000,
 }
 
