@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from worker import config, logs
+from worker import config, logs, redis_broker
 from worker.carrier.protocol import MAX_BATCH
 from worker.config import Settings
 from worker.consumer import Drain
@@ -27,7 +27,10 @@ class PresendApp(Celery):
 
     def on_configure(self) -> None:  # type: ignore[override] # a signal unless a subclass makes it a method
         """Celery calls this once, before it reads its configuration."""
-        self.config_from_object(celery_settings(config.load()))
+        settings = config.load()
+        if settings.broker_is_redis:
+            redis_broker.install()
+        self.config_from_object(celery_settings(settings))
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -35,7 +38,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     prefetch = MAX_BATCH * (max(settings.slots(lane) for lane in (Lane.RECHARGE, Lane.SMS)) + 1)
     return {
         "broker_url": settings.broker_url,
-        "broker_transport": "worker.redis_broker:Transport" if settings.broker_is_redis else None,
         "result_backend": settings.redis_url,
         "result_expires": settings.result_seconds,
         "task_queues": lane_queues(redis=settings.broker_is_redis),
@@ -56,7 +58,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": prefetch,
         "worker_send_task_events": settings.task_events,
         "worker_enable_prefetch_count_reduction": False,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Ours cannot be cancelled; Celery warns about its own default otherwise.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "broker_connection_retry_on_startup": True,

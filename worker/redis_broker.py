@@ -15,15 +15,23 @@ from typing import Any
 
 import msgspec
 import redis
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel as KombuChannel
 from kombu.transport.redis import Transport as KombuTransport
+
+
+class _DeliveryInfo(msgspec.Struct):
+    """Where kombu puts a message back that was not acknowledged."""
+
+    exchange: str
+    routing_key: str
 
 
 class _Properties(msgspec.Struct):
     """What kombu reads without asking whether it is there."""
 
     delivery_tag: str
-    delivery_info: dict[str, Any]
+    delivery_info: _DeliveryInfo
     body_encoding: str | None = None
 
 
@@ -86,6 +94,11 @@ class Channel(KombuChannel):
 
 
 class Transport(KombuTransport):
-    """The transport Celery is told to use for ``redis://`` and ``rediss://``."""
+    """The transport of ``redis://`` and ``rediss://``, once it is installed."""
 
     Channel = Channel
+
+
+def install() -> None:
+    """Let this process's Celery use this transport for Redis; its URLs stay what they are."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))

@@ -106,7 +106,11 @@ GARBAGE = {
         b'{"body": "a", "headers": {}, "properties":'
         b' {"delivery_tag": "y", "delivery_info": {}, "body_encoding": "base64"}}'
     ),
-    "no body": b'{"headers": {"task": "sms.recheck"}, "properties": {"delivery_tag": "z", "delivery_info": {}}}',
+    "nowhere to go back to": b'{"headers": {}, "properties": {"delivery_tag": "w", "delivery_info": {}}}',
+    "no body": (
+        b'{"headers": {"task": "sms.recheck"}, "properties":'
+        b' {"delivery_tag": "z", "delivery_info": {"exchange": "", "routing_key": "sms"}}}'
+    ),
     "deep": b"[" * 100_000,
 }
 
