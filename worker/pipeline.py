@@ -279,3 +279,8 @@ class Pipeline:
             engine.read(self._database, lambda to: outbox.mark_emitted(to, batch_id, self._now()))
         except StorageUnavailable as exc:
             log.warning("batch_not_marked", batch_id=batch_id, error=str(exc))  # sent again, recognisably
+
+
+def _retry_seconds(failures: int) -> float:
+    """How long a number that failed so often waits for its next call: 0.2 s doubling, at most 30 s."""
+    return min(_LONGEST_RETRY_SECONDS, 0.1 * 2.0**failures)

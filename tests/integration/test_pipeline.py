@@ -189,7 +189,8 @@ def test_workers_that_race_for_the_same_numbers_buy_each_once(bench: Bench) -> N
             outcome = pipeline.run_batch(waiters[:200])
             assert not outcome.rejected
             events |= {row.event_id for _, row in outcome.decided}
-            waiters = waiters[200:] + [postponed.waiter for postponed in outcome.postponed]
+            again = [*outcome.still_asking, *(postponed.waiter for postponed in outcome.postponed)]
+            waiters = waiters[200:] + again
         return events
 
     with ThreadPoolExecutor(6) as pool:
