@@ -1,4 +1,4 @@
-"""Five thousand items of every kind through several workers: each is decided as the table says, once."""
+"""Thousands of items of every kind through several workers: each is decided as the table says, once."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from tests.acceptance.waiting import eventually
 from worker.sandbox.provider import Latency
 
 SEED = 20261124
-ITEMS = 5000
 
 # no recharge may run out of patience here, on however slow a machine: the bill is to be exact
 PATIENT = {"recharge_expiry_seconds": "300", "recharge_share_wait_seconds": "60"}
 
 
 @pytest.mark.parametrize(
-    ("layout", "latency"),
+    ("layout", "latency", "items"),
     [
-        pytest.param(("recharge,sms", "recharge,sms"), Latency(scale=0), id="two-workers"),
+        pytest.param(("recharge,sms", "recharge,sms"), Latency(scale=0), 5000, id="two-workers"),
         pytest.param(
-            ("recharge", "recharge", "sms", "sms"), Latency(0.01, 0.15), id="two-workers-a-lane-slow-provider"
+            ("recharge", "recharge", "sms", "sms"),
+            Latency(0.01, 0.15),
+            2500,
+            id="two-workers-a-lane-slow-provider",
         ),
     ],
 )
-def test_everything_is_decided_once(here: Place, layout: tuple[str, ...], latency: Latency) -> None:
+def test_everything_is_decided_once(
+    here: Place, layout: tuple[str, ...], latency: Latency, items: int
+) -> None:
     here.sandbox.latency = latency
     here.settings |= PATIENT
-    traffic = mixed(SEED, items=ITEMS)
+    traffic = mixed(SEED, items=items)
     half = len(traffic.messages) // 2
     sent = send(here, traffic, 0, half)
     for lanes in layout:

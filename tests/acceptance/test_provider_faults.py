@@ -148,9 +148,34 @@ def test_a_provider_that_is_down(here: Place) -> None:
     assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
 
 
+def probes(here: Place) -> list[dict[str, Any]]:
+    """The calls of lane sms that were sent when two had failed already."""
+    return here.rows("""
+        SELECT numbers FROM lookup_call WHERE lane = 'sms' AND sent_at > (
+            SELECT answered_at FROM lookup_call WHERE lane = 'sms' ORDER BY answered_at OFFSET 1 LIMIT 1
+        )
+    """)
+
+
 def calls(here: Place) -> int:
     return here.count("lookup_call")
 
 
 def items(numbers: list[str]) -> list[dict[str, Any]]:
     return [{"message_id": f"M{number}", "mobile": number, "operator": "CMCC"} for number in numbers]
+
+
+def test_every_number_is_refused(here: Place) -> None:
+    """Code 1 for whatever is asked, while /balance is well: that is no thousand wrong numbers."""
+    numbers = plain_numbers(200)
+    fault = here.sandbox.faults.add(Fault(kind="code", code=1, calls=None, on="carrier_batch"))
+    single = here.sandbox.faults.add(Fault(kind="code", code=1, calls=None, on="carrier"))
+    here.upkeep()
+    here.worker("sms")
+    here.send("sms.recheck_many", items=items(numbers))
+    eventually(lambda: here.rows("SELECT * FROM gate"), "a closed gate", seconds=10)
+    for one in (fault, single):
+        here.sandbox.faults.remove(one.id)
+    rows = here.check_settled(200)
+    here.stop()
+    assert sum(row["reason"] == "invalid_number" for row in rows) <= 1

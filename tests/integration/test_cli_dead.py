@@ -15,8 +15,8 @@ from tests.commands import environment, presend
 from worker.deliveries import Delivery, read_message
 from worker.errors import NotConfirmed
 from worker.portability.requests import Lane
-from worker.queues import lane_queues
 from worker.producing.replay import NO_ARGUMENTS, NO_TASK, replay
+from worker.queues import lane_queues
 from worker.storage import dead_letters, engine
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.engine import connect
