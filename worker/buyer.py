@@ -31,6 +31,8 @@ from worker.storage.ids import new_id
 
 log = logs.get(__name__)
 
+TWO_REFUSED = "the provider refuses one number after the other with code 1, while /balance is well"
+
 _ACCOUNT_CODES = {-1, -5, -6}
 _MARGIN_SECONDS = 5.0
 """A call's numbers are held this much longer than its time-out: the time to commit its answer."""
@@ -111,6 +113,8 @@ class Buyer:
         self._single_seconds, self._batch_seconds = timeout_seconds
         self._billed_codes = billed_codes
         self._now = now
+        # the number refused with 1 since when none was answered; threads may race for it, to no harm
+        self._refused_last: str | None = None
 
     def hold_seconds(self, numbers: int) -> float:
         """How long a call for so many numbers may hold them."""
@@ -160,6 +164,7 @@ class Buyer:
         billed = 0
         for answer in answers:
             if isinstance(answer, Answer):
+                self._refused_last = None
                 purchase.bought[answer.msisdn] = Bought(answer, call)
                 billed += answer.code in self._billed_codes
         alone: list[list[str]] = []
@@ -192,6 +197,11 @@ class Buyer:
             self._leave(purchase, numbers, maybe_billed=False)
             return []
         if len(numbers) == 1 and refusal.code == 1:
+            if self._second_in_a_row(purchase, numbers[0]):
+                purchase.account_fault = AccountFault(TWO_REFUSED, code=refusal.code)
+                self._end(purchase, call, numbers, calls.REFUSED, billed=0)
+                self._leave(purchase, numbers, maybe_billed=False)
+                return []
             answer = Answer(numbers[0], code=1, status=Status.INVALID)
             purchase.bought[numbers[0]] = Bought(answer, call)
             self._end(purchase, call, numbers, calls.ANSWERED, billed=0)
@@ -204,6 +214,13 @@ class Buyer:
         self._end(purchase, call, [], calls.REFUSED, billed=0)
         middle = len(numbers) // 2
         return [numbers[:middle], numbers[middle:]]
+
+    def _second_in_a_row(self, purchase: Purchase, msisdn: str) -> bool:
+        """Whether another number was refused just so, and none was answered since: not the number's fault."""
+        if any(bought.answer.code != 1 for bought in purchase.bought.values()):
+            return False
+        self._refused_last = self._refused_last or msisdn
+        return self._refused_last != msisdn
 
     def _account_fault(self) -> AccountFault | None:
         """Ask ``/balance`` whether a refusal was about the account: 1, -1 and -6 there say so."""
