@@ -208,7 +208,7 @@ def _read_found(msisdn: str, result: _Result | None) -> Answer | Unanswered:
     if isinstance(meaning, str):
         return Unanswered(msisdn, None, meaning)
     status, holder, current = meaning
-    return Answer(msisdn, 0, status, holder, current, result.area or None)
+    return Answer(msisdn, 0, status, holder, current, _storable(result.area))
 
 
 @lru_cache(maxsize=1024)
@@ -237,4 +237,10 @@ def _mobile(item: _Item) -> str | None:
 
 
 def _operator(label: str | None) -> str | None:
+    label = _storable(label)
     return operators.of_label(label.strip()) if label else None
+
+
+def _storable(text: str | None) -> str | None:
+    """Postgres refuses a NUL; the answer that was paid for is worth more than its last byte."""
+    return (text.replace("\x00", "") or None) if text else None
