@@ -16,6 +16,7 @@ from worker.portability.msisdn import mask_all
 
 _FIELD_LIMIT = 2000
 """Characters of one field that a log line may carry."""
+_KEPT_OF_BEGINNING = 500
 
 
 def configure(*, level: int | str = logging.INFO, json: bool | None = None) -> None:
@@ -67,8 +68,8 @@ def _mask_fields(_logger: Any, _method: str, fields: Any) -> Any:
 def _safe(text: str) -> str:
     """Mask numbers, then cut what is overlong; control characters are escaped outside tracebacks."""
     masked = mask_all(text)
-    if len(masked) > _FIELD_LIMIT:
-        masked = masked[:_FIELD_LIMIT] + "…"
+    if len(masked) > _FIELD_LIMIT:  # a traceback says last what went wrong
+        masked = f"{masked[:_KEPT_OF_BEGINNING]}…{masked[_KEPT_OF_BEGINNING - _FIELD_LIMIT :]}"
     return masked if "\nTraceback" in masked or masked.startswith("Traceback") else _escaped(masked)
 
 
