@@ -24,14 +24,15 @@ def dead_redis(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_decisions_come_promptly(here: Place, dead_redis: str) -> None:
-    here.settings["redis_url"] = dead_redis
+    here.settings |= {"redis_url": dead_redis, "recharge_slots": "1"}
     number, *others = plain_numbers(101)
     here.worker("recharge", "sms")
     started = time.monotonic()
-    here.send("recharge.precheck", order_id="A", mobile=number, operator="CMCC")
-    eventually(lambda: "A" in here.events.subjects(), "the event", seconds=5)
+    for order in ("A", "B", "C"):  # the one slot is free again at once
+        here.send("recharge.precheck", order_id=order, mobile=number, operator="CMCC")
+        eventually(lambda order=order: order in here.events.subjects(), f"the event of {order}", seconds=5)
     assert time.monotonic() - started < 3
     here.send_many("sms", others)
     here.send("sms.recheck_many", items=[{"message_id": "M", "mobile": number, "operator": "CUCC"}])
-    here.check_settled(102, seconds=10)
+    here.check_settled(104, seconds=10)
     here.stop()
