@@ -25,6 +25,7 @@ from worker.publisher import Publisher, publisher_for
 from worker.results import ResultWriter
 from worker.sharing import Sharing
 from worker.storage.engine import connect
+from worker.storage.gate import account_id
 from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
@@ -39,6 +40,8 @@ class Presend:
     carrier: HttpCarrier
     publisher: Publisher
     pipeline: Pipeline
+    # whose gate closes when the provider refuses our key
+    account: str
 
     def close(self) -> None:
         """Close every connection, for a process that goes on without it."""
@@ -59,6 +62,7 @@ def build(settings: Settings) -> Presend:
         max_connections=2 * slots,
     )
     publisher = publisher_for(settings.broker_url, stream_length=settings.stream_length)
+    account = account_id(settings.provider_url, settings.require_apikey())
     buyer = Buyer(
         carrier,
         database,
@@ -78,8 +82,9 @@ def build(settings: Settings) -> Presend:
         buyer=buyer,
         publisher=publisher,
         rules=its_rules,
+        account=account,
     )
-    return Presend(settings, database, carrier, publisher, pipeline)
+    return Presend(settings, database, carrier, publisher, pipeline, account)
 
 
 def rules(settings: Settings) -> Rules:
@@ -126,6 +131,7 @@ def upkeep() -> Upkeep:
         publisher=presend.publisher,
         intake=intakes(presend.settings),
         amqp_url=None if presend.settings.broker_is_redis else presend.settings.broker_url,
+        account=presend.account,
     )
 
 

@@ -90,8 +90,8 @@ class Purchase:
     account_fault: AccountFault | None = None
     # whether a call failed for a passing reason that was not one number's alone
     lost: bool = False
-    # single numbers refused while the account was well
-    refused_alone: int = 0
+    # single numbers refused while the account was well -> the code
+    refused: dict[str, int | None] = field(default_factory=dict)
     # whether /balance was asked, and the account was well
     account_well: bool = False
 
@@ -207,7 +207,7 @@ class Buyer:
             self._end(purchase, call, numbers, calls.ANSWERED, billed=0)
             return []
         if len(numbers) == 1:
-            purchase.refused_alone += 1
+            purchase.refused[numbers[0]] = refusal.code
             self._failed(purchase, call, numbers, refusal, outcome=calls.REFUSED, billed=0)
             return []
         log.warning("batch_halved", batch_id=call.batch_id, numbers=len(numbers), code=refusal.code)
@@ -255,7 +255,7 @@ class Buyer:
             error=str(fault),
         )
         # the provider that refuses one number is well; one that refuses every number is not
-        purchase.lost = purchase.lost or not isinstance(fault, RequestRefused) or purchase.refused_alone > 1
+        purchase.lost = purchase.lost or not isinstance(fault, RequestRefused) or len(purchase.refused) > 1
         self._end(purchase, call, numbers, outcome, billed=billed)
         self._leave(purchase, numbers, maybe_billed=billed is None)
 

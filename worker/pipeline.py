@@ -41,13 +41,14 @@ log = logs.get(__name__)
 MOST_PURCHASES = 3
 """A number is bought at most so often for one request."""
 _MOST_FAILURES = 3
-"""Failed calls after which a recharge is told so instead of waiting for its expiry."""
+"""Failed calls after which a recharge is told so instead of waiting for its expiry, and a number that is
+refused by itself is given up."""
 _LONGEST_RETRY_SECONDS = 30.0
 _GATE_PAUSE_SECONDS = 1.0
 
 NEVER_ANSWERED = (
-    f"the provider took this number {MOST_PURCHASES} times and never answered: "
-    "replay it (presend dead replay) once the provider is well"
+    f"{MOST_PURCHASES} calls with this number were sent and their answers lost, so it may have been billed "
+    "as often: replay it (presend dead replay) once the provider is well"
 )
 
 
@@ -70,6 +71,7 @@ class Pipeline:
         buyer: Buyer,
         publisher: Publisher,
         rules: Rules,
+        account: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -77,6 +79,7 @@ class Pipeline:
         self._buyer = buyer
         self._publisher = publisher
         self._rules = rules
+        self._account = account
         self._now = now
         self.giving_up = Event()
         """Set at shutdown: transactions stop being retried."""
@@ -129,7 +132,9 @@ class Pipeline:
         msisdns = {waiter.request.msisdn for waiter in batch.waiters() if waiter.request.msisdn is not None}
         return engine.read(
             self._database,
-            lambda to: _Known(gate.read(to), ledger.find(to, batch.by_key), port_records.read(to, msisdns)),
+            lambda to: _Known(
+                gate.read(to, self._account), ledger.find(to, batch.by_key), port_records.read(to, msisdns)
+            ),
         )
 
     def _answer_without_asking(self, batch: Batch, known: _Known) -> None:
@@ -204,13 +209,15 @@ class Pipeline:
             batch.found(waiter, NoAnswer.PROVIDER_FAILING)
         elif waiter.bought >= MOST_PURCHASES:
             batch.reject(waiter, NEVER_ANSWERED)
+        elif waiter.request.msisdn in purchase.refused and waiter.failures >= _MOST_FAILURES:
+            batch.reject(waiter, _refused(purchase.refused[waiter.request.msisdn]))
         else:
             batch.postpone(waiter, _retry_seconds(waiter.failures))
 
     def _close_gate(self, reason: str) -> None:
         newly = engine.transact_until_done(
             self._database,
-            lambda to: gate.close(to, by=gate.BY_PROVIDER, reason=reason),
+            lambda to: gate.close(to, self._account, by=gate.BY_PROVIDER, reason=reason),
             giving_up=self.giving_up,
         )
         if newly:
@@ -279,6 +286,14 @@ class Pipeline:
             engine.read(self._database, lambda to: outbox.mark_emitted(to, batch_id, self._now()))
         except StorageUnavailable as exc:
             log.warning("batch_not_marked", batch_id=batch_id, error=str(exc))  # sent again, recognisably
+
+
+def _refused(code: int | None) -> str:
+    """Why a number is given up that the provider refuses by itself, whatever else it answers."""
+    return (
+        f"the provider refused this number with code {code} {_MOST_FAILURES} times, asked by itself and "
+        "unbilled, while the account is well: ask the provider about it, then replay it (presend dead replay)"
+    )
 
 
 def _retry_seconds(failures: int) -> float:

@@ -29,7 +29,7 @@ def store(
         numbers = len({row.msisdn for row in batch.rows})
         outbox.add_batch(connection, batch.id, lane=batch.lane, decided_at=batch.now, numbers=numbers)
     for ended in purchase.ended:
-        _close(connection, ended)
+        _close(connection, ended, purchase)
     others = [row.key for row in batch.rows if row.key not in added]
     return ledger.find(connection, others) if others else {}
 
@@ -51,7 +51,7 @@ def _store_records(connection: Connection, batch_id: str, bought: Mapping[str, B
     return changes
 
 
-def _close(connection: Connection, ended: EndedCall) -> None:
+def _close(connection: Connection, ended: EndedCall, purchase: Purchase) -> None:
     calls.close_call(
         connection,
         ended.call.id,
@@ -59,5 +59,6 @@ def _close(connection: Connection, ended: EndedCall) -> None:
         answered_at=ended.answered_at,
         numbers=ended.call.numbers,
         billed=ended.billed,
+        unanswered=[msisdn for msisdn in ended.msisdns if purchase.unanswered.get(msisdn)],
     )
     calls.release(connection, ended.call.id, ended.msisdns)

@@ -44,6 +44,7 @@ class Upkeep:
         publisher: Publisher,
         intake: Mapping[Lane, Intake],
         amqp_url: str | None,
+        account: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -51,6 +52,7 @@ class Upkeep:
         self._publisher = publisher
         self._intake = intake
         self._amqp_url = amqp_url
+        self._account = account
         self._now = now
         self._next_balance = 0.0
 
@@ -105,12 +107,12 @@ class Upkeep:
 
     def watch_gate(self) -> None:
         """Open a gate the provider's account closed, once ``/balance`` is well again."""
-        closed = engine.read(self._database, gate.read)
+        closed = engine.read(self._database, lambda to: gate.read(to, self._account))
         if closed is None or closed.closed_by != gate.BY_PROVIDER or time.monotonic() < self._next_balance:
             return
         self._next_balance = time.monotonic() + _BALANCE_SECONDS
         if self._carrier.balance().can_buy:
-            engine.transact(self._database, gate.reopen)
+            engine.transact(self._database, lambda to: gate.reopen(to, self._account))
             log.warning("gate_opened", was_closed_for=closed.reason)
 
     def empty_dead_queue(self) -> None:

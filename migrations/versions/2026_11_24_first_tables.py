@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("answered_at", MOMENT),
         sa.Column("numbers", sa.Integer, nullable=False),
         sa.Column("billed", sa.Integer),
+        sa.Column("unanswered", sa.ARRAY(sa.BigInteger)),
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("until", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="lookup_call_pkey"),
@@ -112,12 +113,11 @@ def upgrade() -> None:
     op.create_index("check_request_msisdn_idx", "check_request", ["msisdn"])
     op.create_table(
         "gate",
-        sa.Column("closed", sa.Boolean, nullable=False),
+        sa.Column("account", sa.Text, nullable=False),
         sa.Column("closed_at", MOMENT, nullable=False),
         sa.Column("closed_by", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
-        sa.PrimaryKeyConstraint("closed", name="gate_pkey"),
-        sa.CheckConstraint("closed", name="gate_closed_check"),
+        sa.PrimaryKeyConstraint("account", name="gate_pkey"),
     )
     op.create_table(
         "dead_letter",

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from worker.batching import BatchOutcome, Waiter
 from worker.buyer import Buyer
 from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
-from worker.errors import AnswerLost, NotConfirmed
+from worker.errors import AccountFault, AnswerLost, NotConfirmed
 from worker.pipeline import NEVER_ANSWERED, Pipeline
 from worker.portability.events import Event
 from worker.portability.failure_codes import FailureClass, FailureCodes
@@ -62,7 +62,9 @@ class Bench:
     def clock(self) -> datetime:
         return self.now or datetime.now(UTC)
 
-    def pipeline(self, carrier: CarrierLookup | None = None, *, patience_seconds: float = 0.3) -> Pipeline:
+    def pipeline(
+        self, carrier: CarrierLookup | None = None, *, patience_seconds: float = 0.3, account: str = ""
+    ) -> Pipeline:
         carrier = carrier or self.sandbox.account(DEFAULT_APIKEY)
         rules = Rules(
             Freshness({Lane.RECHARGE: 600, Lane.SMS: 86400, Lane.DIRECT: 0}),
@@ -85,6 +87,7 @@ class Bench:
             buyer=buyer,
             publisher=self.publisher,
             rules=rules,
+            account=account,
             now=self.clock,
         )
 
@@ -269,6 +272,29 @@ def test_a_refused_batch_is_halved_down_to_the_number_at_fault(bench: Bench) -> 
     assert bench.rows("SELECT sum(billed) FROM lookup_call") == [(bench.sandbox.bill.billed,)]
 
 
+def test_a_mistyped_key_shuts_nobody_else_out(bench: Bench) -> None:
+    class WrongKey:
+        def lookup(self, msisdn: str, **_: Any) -> Answer:
+            raise AccountFault("the key is unknown", code=-1)
+
+        lookup_batch = balance = lookup
+
+    mistyped = bench.pipeline(WrongKey(), account="mistyped")  # type: ignore[arg-type]
+    assert run(mistyped, bench.request(Lane.RECHARGE, HOME))[0].reason == "gate_closed"
+    assert run(bench.pipeline(), bench.request(Lane.RECHARGE, HOME))[0].decision == "confirmed"
+
+
+def test_a_number_the_provider_refuses_by_itself_is_given_up_unbilled(bench: Bench) -> None:
+    bench.sandbox.faults.add(Fault(kind="poison", mobile=PORTED, code=-9, calls=None))
+    pipeline = bench.pipeline()
+    waiter = Waiter(bench.request(Lane.SMS, PORTED))
+    for _ in range(2):
+        assert pipeline.run_batch([waiter]).postponed
+    ((_, reason),) = pipeline.run_batch([waiter]).rejected
+    assert "refused this number with code -9 3 times" in reason
+    assert bench.sandbox.bill.times_billed(PORTED) == 0
+
+
 def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(bench: Bench) -> None:
     class Silent:
         def lookup(self, msisdn: str, **_: Any) -> Answer:
@@ -284,7 +310,8 @@ def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(benc
         assert outcome.postponed
     outcome = pipeline.run_batch([waiter])
     assert outcome.rejected == [(waiter, NEVER_ANSWERED)]
-    assert bench.rows("SELECT outcome, billed FROM lookup_call") == [("lost", None)] * 3
+    listed = bench.rows("SELECT outcome, billed, unanswered FROM lookup_call")
+    assert listed == [("lost", None, [int(PORTED)])] * 3
     recharge = Waiter(bench.request(Lane.RECHARGE, PORTED), failures=2)
     (row,) = decided(pipeline.run_batch([recharge]))
     assert (row.decision, row.reason, row.answered_from) == ("unverified", "provider_failing", None)
@@ -354,7 +381,7 @@ def test_a_call_whose_process_died_is_given_up_and_its_numbers_are_free(bench: B
         )
         connection.execute(text("INSERT INTO in_flight SELECT 13972565391, id, until FROM lookup_call"))
     bench.upkeep().give_up_overdue_calls()
-    assert bench.rows("SELECT outcome FROM lookup_call") == [("lost",)]
+    assert bench.rows("SELECT outcome, unanswered FROM lookup_call") == [("lost", [int(PORTED)])]
     assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
 
 

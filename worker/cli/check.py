@@ -99,7 +99,7 @@ def _decided(presend: Presend, request: CheckRequest) -> CheckedRequest | None:
 def _closed_gate(presend: Presend) -> ClosedGate | None:
     from worker.storage import engine, gate
 
-    return engine.read(presend.database, gate.read)
+    return engine.read(presend.database, lambda to: gate.read(to, presend.account))
 
 
 def _why_none(row: CheckedRequest | None, gate: ClosedGate | None) -> str:

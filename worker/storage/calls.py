@@ -67,7 +67,10 @@ _HOLDERS = text("""
 
 _GIVE_UP_OVERDUE = text("""
     WITH overdue AS (
-        UPDATE lookup_call SET outcome = 'lost' WHERE outcome = 'calling' AND until < now() RETURNING id
+        UPDATE lookup_call c SET outcome = 'lost', unanswered = (
+            SELECT array_agg(f.msisdn ORDER BY f.msisdn) FROM in_flight f WHERE f.call_id = c.id
+        )
+        WHERE outcome = 'calling' AND until < now() RETURNING id
     )
     DELETE FROM in_flight f WHERE f.until < now() AND (
         f.call_id IN (SELECT id FROM overdue)
@@ -77,7 +80,8 @@ _GIVE_UP_OVERDUE = text("""
 
 _CLOSE = text("""
     UPDATE lookup_call SET
-        outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers
+        outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers,
+        unanswered = CAST(:unanswered AS bigint[])
     WHERE id = CAST(:id AS uuid)
 """)
 
@@ -126,8 +130,12 @@ def close_call(
     answered_at: datetime | None,
     numbers: int,
     billed: int | None,
+    unanswered: Collection[str] = (),
 ) -> None:
-    """Say how a call ended; ``billed`` is None where nobody can know (lost)."""
+    """Say how a call ended; ``billed`` is None where nobody can know (lost).
+
+    ``unanswered`` numbers may have been billed although no answer came: each is listed with its call.
+    """
     connection.execute(
         _CLOSE,
         {
@@ -136,6 +144,7 @@ def close_call(
             "answered_at": answered_at,
             "numbers": numbers,
             "billed": billed,
+            "unanswered": sorted(int(msisdn) for msisdn in unanswered) or None,
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     BigInteger,
     Boolean,
@@ -65,6 +66,8 @@ lookup_call = Table(
     Column("numbers", Integer, nullable=False),
     # numbers the provider charged for, as its codes say; null while calling and where lost
     Column("billed", Integer),
+    # numbers it may have charged for although their answer was lost
+    Column("unanswered", ARRAY(BigInteger)),
     # calling, answered, refused or lost
     Column("outcome", Text, nullable=False),
     # no honest answer can come later than this; a call still `calling` then is lost
@@ -125,8 +128,8 @@ check_request = Table(
 gate = Table(
     "gate",
     metadata,
-    # always true: the table has one row at most, and that row means closed
-    Column("closed", Boolean, primary_key=True),
+    # a digest of provider and key; a row means that this account's gate is closed
+    Column("account", Text, primary_key=True),
     Column("closed_at", _moment, nullable=False),
     Column("closed_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
