@@ -183,6 +183,22 @@ def test_mended_rejected_rows_can_be_submitted_as_they_are(file: Path) -> None:
     assert broker.references() == ["o0"]
 
 
+def test_a_row_of_too_many_cells_is_rejected_again_until_it_is_mended(file: Path) -> None:
+    file.write_text("order_id,mobile\no0,13972565391,,13798361236,\no1,x,,\n")
+    submit(file, Broker())
+    kept = file.with_name("orders.csv.rejected.csv")
+    broker = Broker()
+    _, rejected = submit(kept, broker)
+    assert broker.messages == []
+    assert rejected[0].cells[:4] == ["o0", "13972565391", "", "13798361236"]
+    kept.write_text(
+        kept.read_text(encoding="utf-8").replace(",,13798361236", "").replace("o1,x", "o1,13798361236"),
+        encoding="utf-8",
+    )
+    submit(kept, broker)
+    assert broker.references() == ["o0", "o1"]
+
+
 def test_a_file_of_bad_rows_alone_sends_nothing(file: Path) -> None:
     file.write_text("order_id,mobile\n" + "o,x\n" * 100)
     broker = Broker()

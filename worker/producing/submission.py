@@ -111,8 +111,7 @@ class RejectedRows:
             self._file = self._opened(header)
         writer = csv.writer(self._file)
         for row in rows:
-            padding = [""] * (len(header) - len(row.cells))
-            writer.writerow([*row.cells[: len(header)], *padding, row.line, row.reason])
+            writer.writerow([*_as_it_came(row, len(header)), row.line, row.reason])
         self._file.flush()
         return self._file.tell()
 
@@ -186,6 +185,14 @@ class Submission:
         if self.progress_file is not None:
             self.progress_file.write(progress, self.stream)
         return rejected
+
+
+def _as_it_came(row: Row, columns: int) -> list[str]:
+    """Its cells, one a column or more; what is too many stays, so that it is rejected until mended."""
+    cells = list(row.cells)
+    while len(cells) > columns and not cells[-1].strip():
+        cells.pop()
+    return cells + [""] * (columns - len(cells))
 
 
 def _tail(stream: BinaryIO, end: int) -> str:
