@@ -110,9 +110,12 @@ class Settings(BaseSettings):
 
     @field_validator("provider_apikey")
     @classmethod
-    def _apikey_length(cls, apikey: str) -> str:
+    def _apikey_form(cls, apikey: str) -> str:
+        form = f"must be {APIKEY_LENGTH} printable ASCII characters without spaces"
         if apikey and len(apikey) != APIKEY_LENGTH:
-            raise ValueError(f"must have {APIKEY_LENGTH} characters, this one has {len(apikey)}")
+            raise ValueError(f"{form}, this one has {len(apikey)} characters")
+        if not all("!" <= each <= "~" for each in apikey):
+            raise ValueError(f"{form}, this one holds others")
         return apikey
 
     @field_validator("provider_timeout_seconds", mode="before")

@@ -151,7 +151,7 @@ def test_a_wrong_queue_ends_all_with_78_and_the_reason(
 def test_one_lane_says_78_for_a_wrong_setting(settings: dict[str, str], lane: str) -> None:
     done = presend("worker", "--lane", lane, env=settings | {"PRESEND_PROVIDER_APIKEY": "short"})
     assert done.returncode == 78
-    assert done.stderr.startswith("Error: PRESEND_PROVIDER_APIKEY must have 32 characters")
+    assert done.stderr.startswith("Error: PRESEND_PROVIDER_APIKEY must be 32 printable ASCII characters")
 
 
 def test_a_missing_key_is_told_before_anything_starts(settings: dict[str, str]) -> None:

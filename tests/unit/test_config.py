@@ -42,7 +42,10 @@ def test_the_document_tells_every_setting_and_its_default(monkeypatch: pytest.Mo
     [
         ("broker_url", "kafka://x", "must start with amqp://"),
         ("database_url", "mysql://x", "must start with postgresql://"),
-        ("provider_apikey", "short", "must have 32 characters, this one has 5"),
+        ("provider_apikey", "short", "must be 32 printable ASCII characters without spaces, this one has 5"),
+        ("provider_apikey", "钥" * 32, "must be 32 printable ASCII characters without spaces"),
+        ("provider_apikey", KEY[:-1] + " ", "must be 32 printable ASCII characters without spaces"),
+        ("provider_apikey", KEY[:-1] + "\x7f", "must be 32 printable ASCII characters without spaces"),
         ("provider_timeout_seconds", "0", "must be positive seconds"),
         ("provider_timeout_seconds", "1,2,3", "must be positive seconds"),
         ("provider_timeout_seconds", "soon", "must be positive seconds"),
@@ -59,6 +62,7 @@ def test_a_wrong_setting_is_named_with_what_it_must_be(
         config.load()
     assert f"PRESEND_{name.upper()}" in str(caught.value)
     assert says in str(caught.value)
+    assert value not in str(caught.value) or name != "provider_apikey"
 
 
 def test_a_secret_is_not_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
