@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kombu import Connection
 from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError
 
 from worker import config
 from worker.buyer import Buyer
@@ -48,6 +52,28 @@ class Presend:
         self.carrier.close()
         self.publisher.close()
         self.database.dispose()
+
+
+def check(settings: Settings) -> None:
+    """Raise ``SettingsError`` for what only building the parts shows to be wrong; no connection is opened."""
+    with _understood("PRESEND_DATABASE_URL", "postgresql://user:password@host:port/database"):
+        connect(settings.database_url)
+    with _understood(
+        "PRESEND_BROKER_URL", "amqp://user:password@host:port/vhost or redis://host:port/database"
+    ):
+        Connection(settings.broker_url)
+    with _understood("PRESEND_REDIS_URL", "redis://host:port/database"):
+        ResultWriter(settings.redis_url, keep_seconds=settings.result_seconds)
+    build(settings).close()
+
+
+@contextmanager
+def _understood(setting: str, form: str) -> Iterator[None]:
+    """Name the setting a library cannot read, and never its value, which may hold a password."""
+    try:
+        yield
+    except (ValueError, ArgumentError):
+        raise SettingsError(f"{setting} cannot be read: it must be {form}") from None
 
 
 def build(settings: Settings) -> Presend:
@@ -105,7 +131,11 @@ def failure_codes(overrides: Path | None) -> FailureCodes:
     try:
         text = overrides.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"PRESEND_FAILURE_CODES: {overrides} cannot be read ({exc})") from exc
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise SettingsError(
+            f"PRESEND_FAILURE_CODES: {overrides} cannot be read ({why}): "
+            "name a readable CSV file there, or unset it"
+        ) from exc
     return shipped.overridden_by(text)
 
 

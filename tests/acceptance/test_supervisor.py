@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,43 @@ def test_a_missing_key_is_told_before_anything_starts(settings: dict[str, str]) 
     assert done.returncode == 78
     assert "PRESEND_PROVIDER_APIKEY is not set" in done.stderr
     assert "process_started" not in done.stderr
+
+
+@pytest.mark.parametrize("lane", [(), ("--lane", "sms")])
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("FAILURE_CODES", "/nonexistent", "name a readable CSV file there, or unset it"),
+        ("PROVIDER_URL", "http://127.0.0.1:port", "must be http(s)://host[:port]"),
+        ("REDIS_URL", "redis://:secret@127.0.0.1:port/0", "must be redis://host:port/database"),
+        ("DATABASE_URL", "postgresql://u:secret@127.0.0.1:port/x", "must be postgresql://user:password@host"),
+        ("BROKER_URL", "amqp://u:secret@127.0.0.1:port//", "must be amqp://user:password@host"),
+    ],
+)
+def test_a_setting_that_no_part_can_be_built_from_is_told_before_anything_starts(
+    settings: dict[str, str], name: str, value: str, says: str, lane: tuple[str, ...]
+) -> None:
+    done = presend("worker", *lane, env=settings | {f"PRESEND_{name}": value})
+    assert done.returncode == 78
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: PRESEND_{name}")
+    assert says in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_process_that_cannot_be_built_says_so_in_one_line(settings: dict[str, str], role: str) -> None:
+    """As where the file went away after the start."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "worker.processes.role", role, str(os.getpid())],
+        env=settings | {"PRESEND_FAILURE_CODES": "/nonexistent"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"presend {role}: PRESEND_FAILURE_CODES: /nonexistent cannot be read")
 
 
 def test_missing_tables_are_told_before_anything_starts(

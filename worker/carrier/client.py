@@ -139,9 +139,13 @@ def _fault(exc: Exception) -> TransientFault:
 
 
 def _checked(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError("the provider's URL must be http(s)://host[:port][/path] without a query")
+    try:
+        parts = urlsplit(base_url)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        good = False
+    if not good or parts.query or parts.fragment:
+        raise SettingsError("PRESEND_PROVIDER_URL must be http(s)://host[:port][/path] without a query")
     return base_url.rstrip("/")
 
 

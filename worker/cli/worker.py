@@ -31,14 +31,14 @@ does not wait. Exit code 78: a setting or a queue is wrong, starting again will 
 )
 def worker(roles: tuple[str, ...]) -> None:
     """Take checks from the queues: a process a lane, and one for upkeep."""
-    from worker import config, logs
+    from worker import bootstrap, config, logs
     from worker.processes import preflight
     from worker.processes import role as one_process
     from worker.processes.supervisor import Supervisor, command
 
     try:
         settings = config.load()
-        settings.require_apikey()
+        bootstrap.check(settings)
         preflight.require_database(settings.database_url)
         preflight.require_broker(settings.broker_url)
         wanted = tuple(dict.fromkeys(roles)) or ROLES

@@ -44,8 +44,10 @@ def _run_lane(lane: str) -> int:
 
     Celery's own ``worker_main`` drops the exit code, by which the consumer tells of a wrong queue.
     """
+    from worker import bootstrap  # noqa: PLC0415 - the supervisor builds nothing
     from worker.app import app  # noqa: PLC0415 - upkeep needs no Celery
 
+    bootstrap.this_process()  # here a wrong setting is one line; Celery would log it with a traceback
     # Celery warns of root in eight lines on every start; a container may have no other user.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
     node = f"{lane}-{os.getpid()}@{socket.gethostname()}"
@@ -55,7 +57,7 @@ def _run_lane(lane: str) -> int:
 
 
 def _run_upkeep() -> int:
-    from worker import bootstrap, logs  # noqa: PLC0415 - a lane's process builds its parts later
+    from worker import bootstrap, logs  # noqa: PLC0415 - the supervisor builds nothing
 
     logs.configure()
     stop = threading.Event()
