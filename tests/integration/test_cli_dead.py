@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -71,6 +72,17 @@ def test_the_list_is_masked_and_json_is_whole(database: Engine, env: dict[str, s
     assert "\x1b" not in shown
     assert letter_id in shown
     assert listed(env)[0]["payload"]["mobile"] == "13972565391"
+
+
+def test_a_body_that_could_not_be_decoded_is_shown_by_its_size(database: Engine, env: dict[str, str]) -> None:
+    body = base64.b64encode(b"\x80\x04mobile 13972565391").decode()
+    payload = {"base64": body, "content_type": "application/x-python-serialize"}
+    park(database, (None, payload, "not decoded"), ("sms.recheck", BYTES, "not decoded"))
+    shown = presend("dead", "list", env=env).stdout
+    assert body not in shown
+    assert "<20 bytes that could not be decoded>, application/x-python-serialize" in shown
+    assert "<1 byte that could not be decoded>" in shown
+    assert listed(env)[0]["payload"] == payload
 
 
 def test_filters_and_limit(database: Engine, env: dict[str, str]) -> None:
