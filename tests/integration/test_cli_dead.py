@@ -85,6 +85,14 @@ def test_a_body_that_could_not_be_decoded_is_shown_by_its_size(database: Engine,
     assert listed(env)[0]["payload"] == payload
 
 
+def test_no_line_ends_in_blanks_in_a_pipe(database: Engine, env: dict[str, str]) -> None:
+    park(database, ("sms.recheck", GOOD, "a"), ("sms.recheck", GOOD, "b"))
+    for options in ((), ("--replayed", "--limit", "1")):
+        lines = presend("dead", "list", *options, env=env).stdout.splitlines()
+        assert len(lines) > 3
+        assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_filters_and_limit(database: Engine, env: dict[str, str]) -> None:
     park(
         database,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from worker.cli.screen import console, counted, local, print_json
+from worker.cli.screen import console, counted, local, print_json, print_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -59,7 +59,7 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
         click.echo("no dead letters")
     else:
         screen = console()
-        screen.print(_table(letters, replayed=replayed))
+        print_table(screen, _table(letters, replayed=replayed))
         if found > len(letters):
             screen.print(f"[dim]the oldest {len(letters):,} of {found:,}; --limit shows more[/dim]")
 

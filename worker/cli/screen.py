@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _WIDE = 240
 """Columns where no terminal says: a table in a pipe is not wrapped."""
@@ -21,6 +22,17 @@ def console(*, stderr: bool = False) -> Console:
 
     made = Console(stderr=stderr, highlight=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+
+
+def print_table(screen: Console, table: Table) -> None:
+    """Print a table; where no terminal is, without the blanks that fill up its lines."""
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    with screen.capture() as captured:
+        screen.print(table)
+    for line in captured.get().rstrip("\n").split("\n"):
+        click.echo(line.rstrip())
 
 
 def quiet_logs() -> None:
