@@ -83,15 +83,19 @@ def test_one_number_that_is_never_answered(here: Place, fault: Fault) -> None:
     here.worker("sms")
     here.send("sms.recheck_many", items=items([poison, *numbers[:999]]))
     here.decided(999)
-    eventually(lambda: times_asked(here, poison) > 3, "some tries more", seconds=10)
+    eventually(lambda: times_asked(here, poison) >= 3, "some tries more", seconds=10)
     for first in (999, 1029, 1059):
         until = first + 30
         here.send_many("sms", numbers[first:until])
         here.decided(until, seconds=8 if first == 999 else 3)
     here.sandbox.faults.remove(ordered.id)
-    here.check_settled(1090, seconds=40)
+    # a number refused three times by itself is given up, one that met a passing trouble is not
+    letters = here.rows("SELECT payload FROM dead_letter")
+    assert [letter["payload"]["mobile"] for letter in letters] == ([poison] if fault.code == -9 else [])
+    here.check_settled(1090 - len(letters), seconds=40)
     here.stop()
-    assert here.sandbox.bills() == dict.fromkeys([poison, *numbers], 1)
+    answered = numbers if letters else [poison, *numbers]
+    assert here.sandbox.bills() == dict.fromkeys(answered, 1)
 
 
 def times_asked(here: Place, number: str) -> int:
@@ -137,11 +141,8 @@ def test_a_provider_that_is_down(here: Place) -> None:
     assert (told["decision"], told["reason"]) == ("unverified", "provider_failing")
     assert time.monotonic() - started < 5.5
 
-    eventually(lambda: len(here.sandbox.faults.pending()) and calls(here) >= 4, "some calls in vain")
-    rows = here.rows("SELECT numbers FROM lookup_call WHERE lane = 'sms' ORDER BY sent_at")
-    assert [row["numbers"] for row in rows[2:]] == [1] * len(rows[2:]), (
-        "after two lost calls one number probes"
-    )
+    eventually(lambda: len(probes(here)) >= 2, "calls after two were lost")
+    assert {row["numbers"] for row in probes(here)} == {1}
     here.sandbox.faults.remove(down.id)
     here.check_settled(301, seconds=40)
     here.stop()
@@ -152,13 +153,10 @@ def probes(here: Place) -> list[dict[str, Any]]:
     """The calls of lane sms that were sent when two had failed already."""
     return here.rows("""
         SELECT numbers FROM lookup_call WHERE lane = 'sms' AND sent_at > (
-            SELECT answered_at FROM lookup_call WHERE lane = 'sms' ORDER BY answered_at OFFSET 1 LIMIT 1
+            SELECT answered_at + interval '0.05 s' FROM lookup_call
+            WHERE lane = 'sms' ORDER BY answered_at OFFSET 1 LIMIT 1
         )
     """)
-
-
-def calls(here: Place) -> int:
-    return here.count("lookup_call")
 
 
 def items(numbers: list[str]) -> list[dict[str, Any]]:
