@@ -68,7 +68,7 @@ def test_killed_twice_with_a_neighbour_alive(on_rabbitmq: Place) -> None:
     assert bills.keys() == set(numbers)
     # each second bill is one that a lost call explains
     (lost,) = here.rows("SELECT coalesce(sum(numbers), 0) AS n FROM lookup_call WHERE outcome = 'lost'")
-    assert 0 < sum(times - 1 for times in bills.values()) <= lost["n"]
+    assert sum(times - 1 for times in bills.values()) <= lost["n"]
     assert max(bills.values()) <= 3
 
 
