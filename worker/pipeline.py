@@ -48,7 +48,7 @@ _GATE_PAUSE_SECONDS = 1.0
 
 NEVER_ANSWERED = (
     f"{MOST_PURCHASES} calls with this number were sent and their answers lost, so it may have been billed "
-    "as often: replay it (presend dead replay) once the provider is well"
+    "as often: see the worker's log, and replay it (presend dead replay) once the provider is well"
 )
 
 
@@ -159,10 +159,13 @@ class Pipeline:
         if closed_gate is not None:
             self._stop_at_gate(batch, batch.asking)
             return None
+        self._give_up_bought_enough(batch)
         call, held = self._sharing.claim(batch)
         if not held:
             return None
         purchase = self._buyer.buy(call, held)
+        for waiter in batch.asking:  # counted now: whatever goes wrong after this, it was paid for
+            waiter.bought += waiter.request.msisdn in purchase.bought
         batch.outcome.lost = purchase.lost
         if purchase.account_fault is not None:
             self._close_gate(str(purchase.account_fault))
@@ -189,6 +192,16 @@ class Pipeline:
         else:
             for waiter in without:
                 self._go_without(batch, waiter, purchase)
+
+    @staticmethod
+    def _give_up_bought_enough(batch: Batch) -> None:
+        """Buy nothing a fourth time: three answers were paid for, and something kept each from its commit."""
+        for waiter in [one for one in batch.asking if one.bought >= MOST_PURCHASES]:
+            batch.asking.remove(waiter)
+            if batch.lane is Lane.SMS:
+                batch.reject(waiter, NEVER_ANSWERED)
+            else:
+                batch.found(waiter, NoAnswer.PROVIDER_FAILING)
 
     @staticmethod
     def _stop_at_gate(batch: Batch, waiters: Sequence[Waiter]) -> None:

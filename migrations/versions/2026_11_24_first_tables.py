@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.Column("numbers", sa.Integer, nullable=False),
         sa.Column("billed", sa.Integer),
         sa.Column("unanswered", sa.ARRAY(sa.BigInteger)),
+        sa.Column("overtaken", sa.ARRAY(sa.BigInteger)),
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("until", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="lookup_call_pkey"),

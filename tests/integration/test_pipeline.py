@@ -238,6 +238,9 @@ def test_a_recharge_overtakes_a_call_that_takes_too_long(bench: Bench) -> None:
     assert decided(outcome)[0].answered_from is AnsweredFrom.LIVE
     assert bench.sandbox.bill.times_billed(PORTED) == 2, "overtaken: the one second bill the promises allow"
     assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+    overtaking = bench.rows("SELECT overtaken FROM lookup_call WHERE lane = 'recharge'")
+    assert overtaking == [([int(PORTED)],)], "and listed"
+    assert bench.rows("SELECT overtaken FROM lookup_call WHERE lane = 'sms'") == [(None,)]
 
 
 def test_an_account_fault_closes_the_gate_for_everyone_until_the_balance_is_well(bench: Bench) -> None:
@@ -315,6 +318,26 @@ def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(benc
     recharge = Waiter(bench.request(Lane.RECHARGE, PORTED), failures=2)
     (row,) = decided(pipeline.run_batch([recharge]))
     assert (row.decision, row.reason, row.answered_from) == ("unverified", "provider_failing", None)
+
+
+def test_a_defect_after_the_purchase_does_not_buy_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = bench.pipeline()
+
+    def defect(*_: Any) -> None:
+        raise KeyError("a defect of ours")
+
+    monkeypatch.setattr(pipeline, "_decide", defect)
+    waiter = Waiter(bench.request(Lane.SMS, PORTED))
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            pipeline.run_batch([waiter])
+        with bench.database.begin() as connection:
+            connection.execute(text("DELETE FROM in_flight"))
+    monkeypatch.undo()
+    assert pipeline.run_batch([waiter]).rejected == [(waiter, NEVER_ANSWERED)]
+    assert bench.sandbox.bill.times_billed(PORTED) == 3
 
 
 def test_a_port_is_recorded_once_and_told(bench: Bench) -> None:

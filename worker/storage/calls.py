@@ -50,11 +50,11 @@ _OPEN_AND_CLAIM = text("""
         FROM unnest(CAST(:msisdns AS bigint[])) AS n(msisdn) ORDER BY n.msisdn
         ON CONFLICT (msisdn) DO UPDATE SET call_id = excluded.call_id, until = excluded.until
             WHERE f.msisdn = ANY(CAST(:overtaken AS bigint[]))
-        RETURNING f.msisdn
+        RETURNING f.msisdn, f.xmax <> 0 AS taken_over
     ), opened AS (
-        INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until)
+        INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, overtaken)
         SELECT CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, count(*), 'calling',
-               now() + make_interval(secs => :hold_seconds)
+               now() + make_interval(secs => :hold_seconds), array_agg(msisdn) FILTER (WHERE taken_over)
         FROM claimed HAVING count(*) > 0
     )
     SELECT msisdn FROM claimed

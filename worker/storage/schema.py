@@ -70,6 +70,8 @@ lookup_call = Table(
     Column("unanswered", ARRAY(BigInteger)),
     # calling, answered, refused or lost
     Column("outcome", Text, nullable=False),
+    # numbers bought although another call had them in flight: a recharge would not wait longer
+    Column("overtaken", ARRAY(BigInteger)),
     # no honest answer can come later than this; a call still `calling` then is lost
     Column("until", _moment, nullable=False),
     Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
