@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.acceptance.harness import Place
 from tests.acceptance.provider import plain_numbers
 from tests.acceptance.waiting import eventually
@@ -22,7 +20,7 @@ def test_a_killed_call_is_listed_as_lost_and_made_again(here: Place) -> None:
     here.sandbox.latency = Latency(1.0, 1.0)
     here.send_many("sms", numbers[100:])
     killed_call = here.sandbox.wait_for_call(2)
-    received_all(here)
+    here.received_all()
     victim.kill()
     on_the_wire = {mobile for call in here.sandbox.in_flight() for mobile in call.mobiles}
     assert set(killed_call.mobiles) <= on_the_wire
@@ -70,12 +68,3 @@ def test_killed_twice_with_a_neighbour_alive(on_rabbitmq: Place) -> None:
     (lost,) = here.rows("SELECT coalesce(sum(numbers), 0) AS n FROM lookup_call WHERE outcome = 'lost'")
     assert sum(times - 1 for times in bills.values()) <= lost["n"]
     assert max(bills.values()) <= 3
-
-
-def received_all(here: Place) -> None:
-    """Wait until the worker has received what was sent; what Redis hands out in this instant can be lost."""
-    if here.on_redis:
-        eventually(lambda: not {"sms", "recharge"} & set(here.messages_left()), "empty lists")
-        time.sleep(0.05)
-    else:
-        eventually(lambda: not here.messages_left(), "an empty queue")
