@@ -146,9 +146,7 @@ class Buyer:
         except RequestRefused as exc:
             return self._refused(purchase, call, numbers, exc)
         except AccountFault as exc:
-            purchase.account_fault = exc
-            self._end(purchase, call, numbers, calls.REFUSED, billed=0)
-            self._leave(purchase, numbers, maybe_billed=False)
+            self._stopped(purchase, call, numbers, exc)
         except AnswerLost as exc:
             self._failed(purchase, call, numbers, exc, outcome=calls.LOST, billed=None)
         except (TransientFault, ContractBreach) as exc:
@@ -192,15 +190,11 @@ class Buyer:
         fault = None if purchase.account_well else self._account_fault()
         purchase.account_well = fault is None
         if fault is not None:
-            purchase.account_fault = fault
-            self._end(purchase, call, numbers, calls.REFUSED, billed=0)
-            self._leave(purchase, numbers, maybe_billed=False)
+            self._stopped(purchase, call, numbers, fault)
             return []
         if len(numbers) == 1 and refusal.code == 1:
             if self._second_in_a_row(purchase, numbers[0]):
-                purchase.account_fault = AccountFault(TWO_REFUSED, code=refusal.code)
-                self._end(purchase, call, numbers, calls.REFUSED, billed=0)
-                self._leave(purchase, numbers, maybe_billed=False)
+                self._stopped(purchase, call, numbers, AccountFault(TWO_REFUSED, code=refusal.code))
                 return []
             answer = Answer(numbers[0], code=1, status=Status.INVALID)
             purchase.bought[numbers[0]] = Bought(answer, call)
@@ -233,6 +227,12 @@ class Buyer:
         except CarrierError:
             return None
         return None
+
+    def _stopped(self, purchase: Purchase, call: Call, numbers: Sequence[str], fault: AccountFault) -> None:
+        """End the purchase: the account cannot buy, and these numbers were not sold."""
+        purchase.account_fault = fault
+        self._end(purchase, call, numbers, calls.REFUSED, billed=0)
+        self._leave(purchase, numbers, maybe_billed=False)
 
     def _failed(
         self,

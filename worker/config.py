@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
-from worker.portability.failure_codes import FailureClass
+from worker.portability.failure_codes import NOT_ASKED, FailureClass
 from worker.portability.requests import Lane
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -67,9 +67,7 @@ class Settings(BaseSettings):
     # An sms past this attempt is given up
     max_attempts: Annotated[int, Field(ge=1)] = 3
     # Failure classes that porting cannot explain: decided without asking
-    sms_not_asked: Annotated[frozenset[FailureClass], NoDecode] = frozenset(
-        {FailureClass.REFUSED, FailureClass.THROTTLED}
-    )
+    sms_not_asked: Annotated[frozenset[FailureClass], NoDecode] = NOT_ASKED
     # CSV file that overrides or extends the shipped failure codes
     failure_codes: Path | None = None
 
