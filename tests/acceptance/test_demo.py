@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -43,7 +44,7 @@ class Demo:
 
     def engines(self) -> list[psutil.Process]:
         """PostgreSQL's and Valkey's."""
-        return [process for process in self.left() if process.name() in ENGINES]
+        return [process for process in self.left() if _name(process) in ENGINES]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -56,12 +57,21 @@ class Demo:
             return False
 
 
+def _name(process: psutil.Process) -> str:
+    """Name of ``process``, empty where it ended since it was listed."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
     made = Demo(tmp_path / "demo")
     yield made
     for process in made.left():
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def test_a_day_is_shown_its_figures_agree_and_nothing_is_left(demo: Demo) -> None:
@@ -115,7 +125,7 @@ def test_after_kill_nine_the_workers_end_and_the_next_start_stops_the_engines(de
     killed.kill()
     orphans = {process.pid for process in demo.engines()}
     assert orphans, "the engines are known to survive: without that this test shows nothing"
-    eventually(lambda: all(one.name() in ENGINES for one in demo.left()), "workers and sandbox have ended")
+    eventually(lambda: all(_name(one) in ENGINES for one in demo.left()), "workers and sandbox have ended")
     again = demo.start()
     again.wait_for("workers: recharge, sms, upkeep")
     assert not orphans & {process.pid for process in demo.engines()}
