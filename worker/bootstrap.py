@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from worker.results import ResultWriter
 from worker.sharing import Sharing
 from worker.storage.engine import connect
 from worker.storage.gate import account_id
+from worker.storage.retention import Retention
 from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
@@ -162,6 +164,16 @@ def upkeep() -> Upkeep:
         intake=intakes(presend.settings),
         amqp_url=None if presend.settings.broker_is_redis else presend.settings.broker_url,
         account=presend.account,
+        retention=retention(presend.settings),
+    )
+
+
+def retention(settings: Settings) -> Retention:
+    """Return how long rows are kept."""
+    return Retention(
+        ledger=timedelta(days=settings.ledger_days),
+        dead_letters=timedelta(days=settings.dead_letter_days),
+        port_changes=timedelta(days=settings.port_change_days),
     )
 
 

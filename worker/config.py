@@ -19,6 +19,7 @@ from worker.portability.requests import Lane
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Slots = Annotated[int, Field(ge=1, le=64)]
+Days = Annotated[int, Field(ge=1, le=36500)]
 
 APIKEY_LENGTH = 32
 """Characters of a provider key (the provider's document, code 1)."""
@@ -70,6 +71,13 @@ class Settings(BaseSettings):
     sms_not_asked: Annotated[frozenset[FailureClass], NoDecode] = NOT_ASKED
     # CSV file that overrides or extends the shipped failure codes
     failure_codes: Path | None = None
+
+    # Days a decided request and its call are kept: so long its key is remembered
+    ledger_days: Days = 90
+    # Days a dead letter is kept that nobody replayed; a replayed one goes PRESEND_LEDGER_DAYS afterwards
+    dead_letter_days: Days = 365
+    # Days an observed change of operator is kept
+    port_change_days: Days = 730
 
     # How long a Celery result is kept
     result_seconds: Annotated[int, Field(ge=1)] = 3600

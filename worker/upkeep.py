@@ -21,8 +21,9 @@ from worker.intake import Intake
 from worker.portability import events
 from worker.portability.requests import Lane, RequestKey
 from worker.publisher import Publisher
-from worker.storage import calls, dead_letters, engine, gate, ledger, outbox, port_records
+from worker.storage import calls, dead_letters, engine, gate, ledger, outbox, port_records, retention
 from worker.storage.dead_letters import DeadLetter
+from worker.storage.retention import NEVER_REPLAYED, PRUNED, Retention
 
 log = logs.get(__name__)
 
@@ -31,6 +32,7 @@ _ROUND_SECONDS = 1.0
 _BALANCE_SECONDS = 2.0
 _RELAY_AFTER_SECONDS = 30.0
 _BATCHES_A_RELAY = 20
+_PRUNE_SECONDS = 3600.0
 
 
 class Upkeep:
@@ -45,6 +47,7 @@ class Upkeep:
         intake: Mapping[Lane, Intake],
         amqp_url: str | None,
         account: str = "",
+        retention: Retention | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -54,7 +57,9 @@ class Upkeep:
         self._amqp_url = amqp_url
         self._account = account
         self._now = now
+        self._retention = retention
         self._next_balance = 0.0
+        self._next_prune = 0.0
 
     def run(self, stop: Event) -> None:
         """Do the chores about once a second until ``stop``; stand by while another process does them."""
@@ -78,7 +83,13 @@ class Upkeep:
 
     def once(self) -> None:
         """One round of every chore; one that fails does not keep the others from their turn."""
-        for chore in (self.relay, self.give_up_overdue_calls, self.watch_gate, self.empty_dead_queue):
+        for chore in (
+            self.relay,
+            self.give_up_overdue_calls,
+            self.watch_gate,
+            self.empty_dead_queue,
+            self.prune,
+        ):
             try:
                 chore()
             except (StorageUnavailable, CarrierError, NotConfirmed, OSError, OperationalError) as exc:
@@ -123,6 +134,24 @@ class Upkeep:
             items = dead_queue.items(message, self._intake)
             self._publisher.publish(engine.transact(self._database, partial(_settle_dead, items=items)))
             acknowledge()
+
+    def prune(self) -> None:
+        """Delete one batch of what is past its time; once nothing is left, look again in an hour."""
+        its = self._retention
+        if its is None or time.monotonic() < self._next_prune:
+            return
+        now, gone = self._now(), 0
+        for what in PRUNED:
+            pruned = engine.transact(
+                self._database, partial(retention.prune_some, what=what, retention=its, now=now)
+            )
+            if pruned and what == NEVER_REPLAYED:
+                log.warning("dead_letters_expired", letters=pruned, setting="PRESEND_DEAD_LETTER_DAYS")
+            gone += pruned
+        if gone:
+            log.info("rows_pruned", rows=gone)
+        else:
+            self._next_prune = time.monotonic() + _PRUNE_SECONDS
 
 
 def _settle_dead(

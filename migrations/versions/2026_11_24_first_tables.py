@@ -1,4 +1,4 @@
-"""The first tables: port records and changes, calls, batches, ledger, gate, dead letters.
+"""The first tables: port records and changes, calls, batches, ledger, gate, dead letters, sums.
 
 Revision: 2026_11_24
 Follows: nothing
@@ -15,6 +15,36 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
+
+# The same sums over pruned rows and those still there; worker/storage/retention.py adds up what it deletes
+# in these words.
+LEDGER_SUM = """
+    CREATE VIEW ledger_sum AS
+    SELECT day, lane, kind, name, sum(total)::bigint AS total FROM (
+        SELECT day, lane, kind, name, total FROM daily_sum
+        UNION ALL
+        SELECT (decided_at AT TIME ZONE 'Asia/Shanghai')::date, lane, 'decisions',
+               decision || ' (' || reason || ')', count(*)
+        FROM check_request GROUP BY 1, 2, 4
+        UNION ALL
+        SELECT (sent_at AT TIME ZONE 'Asia/Shanghai')::date, lane, part.kind, outcome, sum(part.total)
+        FROM lookup_call, LATERAL (VALUES
+            ('calls', 1), ('numbers', numbers), ('billed', billed),
+            ('unanswered', cardinality(unanswered)), ('overtaken', cardinality(overtaken))
+        ) AS part(kind, total)
+        WHERE part.total > 0 GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT (observed_before AT TIME ZONE 'Asia/Shanghai')::date, '', 'port changes',
+               donor || ' to ' || recipient, count(*)
+        FROM port_change GROUP BY 1, 4
+        UNION ALL
+        SELECT (received_at AT TIME ZONE 'Asia/Shanghai')::date,
+               CASE WHEN task LIKE 'recharge.%' THEN 'recharge' WHEN task LIKE 'sms.%' THEN 'sms' ELSE '' END,
+               'dead letters', CASE WHEN replayed_at IS NULL THEN 'not replayed' ELSE 'replayed' END, count(*)
+        FROM dead_letter GROUP BY 1, 2, 4
+    ) AS parts(day, lane, kind, name, total)
+    GROUP BY day, lane, kind, name
+"""
 
 
 def upgrade() -> None:
@@ -62,6 +92,7 @@ def upgrade() -> None:
     op.create_index(
         "lookup_call_open_idx", "lookup_call", ["until"], postgresql_where=sa.text("outcome = 'calling'")
     )
+    op.create_index("lookup_call_sent_at_idx", "lookup_call", ["sent_at"])
     op.create_table(
         "lookup_batch",
         sa.Column("id", sa.Uuid, nullable=False),
@@ -77,6 +108,7 @@ def upgrade() -> None:
         ["decided_at"],
         postgresql_where=sa.text("emitted_at IS NULL"),
     )
+    op.create_index("lookup_batch_decided_at_idx", "lookup_batch", ["decided_at"])
     op.create_table(
         "in_flight",
         sa.Column("msisdn", sa.BigInteger, autoincrement=False, nullable=False),
@@ -112,6 +144,7 @@ def upgrade() -> None:
     )
     op.create_index("check_request_batch_id_idx", "check_request", ["batch_id"])
     op.create_index("check_request_msisdn_idx", "check_request", ["msisdn"])
+    op.create_index("check_request_decided_at_idx", "check_request", ["decided_at"])
     op.create_table(
         "gate",
         sa.Column("account", sa.Text, nullable=False),
@@ -132,10 +165,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="dead_letter_pkey"),
     )
     op.create_index("dead_letter_received_at_idx", "dead_letter", ["received_at"])
+    op.create_table(
+        "daily_sum",
+        sa.Column("day", sa.Date, nullable=False),
+        sa.Column("lane", sa.Text, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("total", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("day", "lane", "kind", "name", name="daily_sum_pkey"),
+    )
+    op.execute(LEDGER_SUM)
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW ledger_sum")
     for table in (
+        "daily_sum",
         "dead_letter",
         "gate",
         "check_request",

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -75,6 +76,7 @@ lookup_call = Table(
     # no honest answer can come later than this; a call still `calling` then is lost
     Column("until", _moment, nullable=False),
     Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
+    Index(None, "sent_at"),
 )
 
 lookup_batch = Table(
@@ -87,6 +89,7 @@ lookup_batch = Table(
     # when the broker had confirmed every event of the batch; null: the relay may have to send them
     Column("emitted_at", _moment),
     Index("lookup_batch_unemitted_idx", "decided_at", postgresql_where=text("emitted_at IS NULL")),
+    Index(None, "decided_at"),
 )
 
 in_flight = Table(
@@ -125,6 +128,7 @@ check_request = Table(
     PrimaryKeyConstraint("source", "lane", "reference", "attempt"),
     Index(None, "batch_id"),
     Index(None, "msisdn"),
+    Index(None, "decided_at"),
 )
 
 gate = Table(
@@ -150,4 +154,19 @@ dead_letter = Table(
     Column("received_at", _moment, nullable=False),
     Column("replayed_at", _moment),
     Index(None, "received_at"),
+)
+
+# What pruned rows added up to; the view ledger_sum, which migrations/ makes, adds the rows still there.
+daily_sum = Table(
+    "daily_sum",
+    metadata,
+    # Asia/Shanghai, the provider's day
+    Column("day", Date, nullable=False),
+    # empty where a row belongs to no lane
+    Column("lane", Text, nullable=False),
+    # what is added up: decisions, calls, numbers, billed, …
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    PrimaryKeyConstraint("day", "lane", "kind", "name"),
 )
