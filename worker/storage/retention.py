@@ -7,6 +7,7 @@ request or change of a batch whose events are unsent, no open call. Safe to run 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -45,8 +46,6 @@ class _Prunable:
     old: str
     # rows are deleted in this order, along an index where there are many
     order: str
-    # day, lane, kind, name and total of the deleted rows; None: nothing is added up
-    sums: str | None
 
     @property
     def count(self) -> TextClause:
@@ -54,28 +53,33 @@ class _Prunable:
 
     @property
     def delete(self) -> TextClause:
-        added = (
-            ""
-            if self.sums is None
-            else f""", added AS (
-                INSERT INTO daily_sum AS d (day, lane, kind, name, total) {self.sums} ORDER BY 1, 2, 3, 4
-                ON CONFLICT (day, lane, kind, name) DO UPDATE SET total = d.total + excluded.total
-            )"""
-        )
-        return text(f"""
-            WITH old AS (
-                SELECT r.ctid FROM {self.table} r WHERE {self.old}
-                ORDER BY {self.order} LIMIT :most FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM {self.table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM old)) RETURNING *
-            ){added}
-            SELECT count(*) FROM gone
-        """)  # noqa: S608 - ours
+        return _delete(self.table, f"{self.old} ORDER BY {self.order} LIMIT :most FOR UPDATE SKIP LOCKED")
+
+
+def _delete(table: str, which: str) -> TextClause:
+    """Delete these rows r of a table, add them up, and return how many they were."""
+    sums = _SUMS.get(table)
+    added = (
+        ""
+        if sums is None
+        else f""", added AS (
+            INSERT INTO daily_sum AS d (day, lane, kind, name, total) {sums} ORDER BY 1, 2, 3, 4
+            ON CONFLICT (day, lane, kind, name) DO UPDATE SET total = d.total + excluded.total
+        )"""
+    )
+    return text(f"""
+        WITH old AS (
+            SELECT r.ctid FROM {table} r WHERE {which}
+        ), gone AS (
+            DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM old)) RETURNING *
+        ){added}
+        SELECT count(*) FROM gone
+    """)  # noqa: S608 - ours
 
 
 _UNSENT = "EXISTS (SELECT FROM lookup_batch b WHERE b.id = r.batch_id AND b.emitted_at IS NULL)"
 
-# in the words of the view ledger_sum, see migrations/
+# day, lane, kind, name and total of deleted rows, in the words of the view ledger_sum (see migrations/)
 _DECISIONS = """
     SELECT (decided_at AT TIME ZONE 'Asia/Shanghai')::date, lane, 'decisions',
            decision || ' (' || reason || ')', count(*)
@@ -104,35 +108,35 @@ _DEAD_LETTERS = """
 NEVER_REPLAYED = "dead_letter, never replayed"
 """Going unseen would be a loss: whoever prunes says how many went."""
 
+_SUMS = {
+    "check_request": _DECISIONS,
+    "lookup_call": _CALLS,
+    "port_change": _PORT_CHANGES,
+    "dead_letter": _DEAD_LETTERS,
+}
+
 _PRUNED = {
-    "check_request": _Prunable(
-        "check_request", f"r.decided_at < :ledger AND NOT {_UNSENT}", "r.decided_at", _DECISIONS
-    ),
-    "lookup_call": _Prunable(
-        "lookup_call", "r.sent_at < :ledger AND r.outcome <> 'calling'", "r.sent_at", _CALLS
-    ),
+    "check_request": _Prunable("check_request", f"r.decided_at < :ledger AND NOT {_UNSENT}", "r.decided_at"),
+    "lookup_call": _Prunable("lookup_call", "r.sent_at < :ledger AND r.outcome <> 'calling'", "r.sent_at"),
     "lookup_batch": _Prunable(
         "lookup_batch",
         "r.decided_at < :ledger AND r.emitted_at IS NOT NULL"
         " AND NOT EXISTS (SELECT FROM check_request c WHERE c.batch_id = r.id)",
         "r.decided_at",
-        None,
     ),
     "port_change": _Prunable(
         "port_change",
         f"r.observed_before < :port_changes AND NOT {_UNSENT}",
         "r.observed_before",
-        _PORT_CHANGES,
     ),
     # a letter is received before it is replayed, and there is an index on its receipt
     "dead_letter, replayed": _Prunable(
-        "dead_letter", "r.received_at < :ledger AND r.replayed_at < :ledger", "r.received_at", _DEAD_LETTERS
+        "dead_letter", "r.received_at < :ledger AND r.replayed_at < :ledger", "r.received_at"
     ),
     NEVER_REPLAYED: _Prunable(
         "dead_letter",
         "r.received_at < :dead_letters AND r.replayed_at IS NULL",
         "r.received_at",
-        _DEAD_LETTERS,
     ),
 }
 
@@ -152,3 +156,8 @@ def prune_some(
     """Delete at most so many rows of one of :data:`PRUNED`, oldest first; return how many."""
     deleted = connection.execute(_PRUNED[what].delete, retention.bounds(now) | {"most": most})
     return int(deleted.scalar_one())
+
+
+def delete_summed(connection: Connection, table: str, which: str, values: Mapping[str, object]) -> int:
+    """Delete the rows ``r`` of a table for which ``which`` holds, and add them up; return how many."""
+    return int(connection.execute(_delete(table, f"{which} FOR UPDATE"), values).scalar_one())
