@@ -12,7 +12,8 @@ from worker.portability.requests import Lane, RequestKey
 from worker.storage.ids import new_id
 
 CONFLICT = (
-    "the same source, reference and attempt was used before with another number or operator: "
+    "the same source, reference and attempt was used before with another number or operator, "
+    "or its number was erased since: "
     "give each request its own reference, and count attempt up when the same one is sent again"
 )
 

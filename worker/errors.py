@@ -14,7 +14,8 @@
     │   ├── RequestRefused      isolate: bisect the batch down to the number at fault
     │   └── ContractBreach      loud: a defect of presend's own
     ├── StorageUnavailable      run the transaction again, never the call
-    └── NotConfirmed            leave it to the relay: the broker did not confirm every event
+    ├── NotConfirmed            leave it to the relay: the broker did not confirm every event
+    └── StillInUse              erase the number later: a call or an event with it is on its way
 """
 
 from __future__ import annotations
@@ -78,3 +79,7 @@ class StorageUnavailable(PresendError):
 
 class NotConfirmed(PresendError):
     """The broker did not confirm every event before the deadline: the relay sends them again."""
+
+
+class StillInUse(PresendError):
+    """A number is in an open call, or an event about it is unsent: nothing was erased."""

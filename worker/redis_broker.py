@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel as KombuChannel
 from kombu.transport.redis import Transport as KombuTransport
+
+from worker.portability.mentions import Mentions
 
 
 class _DeliveryInfo(msgspec.Struct):
@@ -102,3 +105,14 @@ class Transport(KombuTransport):
 def install() -> None:
     """Let this process's Celery use this transport for Redis; its URLs stay what they are."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+
+
+def waiting(broker_url: str, queues: Sequence[str], mentions: Mentions) -> dict[str, int]:
+    """Return how many messages that mention a number wait in each queue, or are not settled."""
+    with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
+        found = {}
+        for queue in queues:
+            elements: Any = client.lrange(queue, 0, -1)
+            found[queue] = sum(mentions.in_body(element) for element in elements)
+        found["handed out"] = sum(mentions.in_body(value) for _, value in client.hscan_iter("unacked"))
+    return {place: number for place, number in found.items() if number}

@@ -17,11 +17,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker import logs
+from worker.portability.mentions import Mentions
 
 log = logs.get(__name__)
 
 _KEY = "celery-task-meta-"
 _DEADLINE_SECONDS = 0.5
+_AT_ONCE = 1000
 _LEAVE_ALONE_SECONDS = 5.0
 """After a failure Redis is not tried again for so long: a dead one must cost no batch its time-out."""
 
@@ -77,6 +79,25 @@ class ResultWriter:
     def close(self) -> None:
         """Give up the connections."""
         self._redis.close()
+
+
+def erase(redis_url: str, mentions: Mentions, *, dry_run: bool = False) -> int:
+    """Delete the results that mention a number; return how many those are."""
+    with redis.Redis.from_url(redis_url, socket_timeout=5) as client:
+        # gathered first: a scan and deletions in between are no pair
+        keys: list[Any] = list(client.scan_iter(match=f"{_KEY}*", count=_AT_ONCE))
+        found = []
+        for begin in range(0, len(keys), _AT_ONCE):
+            part = keys[begin : begin + _AT_ONCE]
+            bodies: Any = client.mget(part)
+            found += [
+                key
+                for key, body in zip(part, bodies, strict=True)
+                if mentions.in_text(key.decode()) or mentions.in_body(body or b"")
+            ]
+        for begin in range(0, len(found), _AT_ONCE) if not dry_run else ():
+            client.delete(*found[begin : begin + _AT_ONCE])
+    return len(found)
 
 
 def _meta(result: TaskResult, done_at: str) -> dict[str, Any]:

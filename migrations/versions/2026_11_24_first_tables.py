@@ -154,6 +154,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", name="gate_pkey"),
     )
     op.create_table(
+        "operator_action",
+        sa.Column("id", sa.Uuid, nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("who", sa.Text, nullable=False),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="operator_action_pkey"),
+    )
+    op.create_index("operator_action_at_idx", "operator_action", ["at"])
+    op.create_table(
         "dead_letter",
         sa.Column("id", sa.Uuid, nullable=False),
         sa.Column("task", sa.Text),
@@ -182,6 +193,7 @@ def downgrade() -> None:
     for table in (
         "daily_sum",
         "dead_letter",
+        "operator_action",
         "gate",
         "check_request",
         "in_flight",

@@ -18,6 +18,7 @@ _COMMANDS = {
     "dead": "worker.cli.dead",
     "gate": "worker.cli.gate",
     "db": "worker.cli.db",
+    "erase": "worker.cli.erase",
     "sandbox": "worker.cli.sandbox",
     "serve": "worker.cli.serve",
     "account": "worker.cli.account",

@@ -11,10 +11,12 @@ from redis.retry import Retry
 
 from worker.errors import NotConfirmed
 from worker.portability.events import Event
+from worker.portability.mentions import Mentions
 from worker.publisher import EVENTS
 
 _FIELD = "event"
 _BLOCK_MILLISECONDS = 1000
+_AT_ONCE = 1000
 
 
 class StreamPublisher:
@@ -62,6 +64,24 @@ def latest(broker_url: str, count: int) -> list[bytes]:
     with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
         newest: Any = client.xrevrange(EVENTS, count=count)
     return [fields[_FIELD.encode()] for _, fields in reversed(newest)]
+
+
+def erase(broker_url: str, mentions: Mentions, *, dry_run: bool = False) -> int:
+    """Delete the stream's events that mention a number; return how many those are."""
+    found = 0
+    with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
+        after: Any = "-"
+        while entries := client.xrange(EVENTS, min=after, count=_AT_ONCE):
+            after = b"(" + entries[-1][0]
+            ids = [
+                entry_id
+                for entry_id, fields in entries
+                if any(mentions.in_body(value) for value in fields.values())
+            ]
+            found += len(ids)
+            if ids and not dry_run:
+                client.xdel(EVENTS, *ids)
+    return found
 
 
 def _last_id(client: redis.Redis) -> Any:

@@ -141,6 +141,19 @@ gate = Table(
     Column("reason", Text, nullable=False),
 )
 
+operator_action = Table(
+    "operator_action",
+    metadata,
+    Column("id", _uuid, primary_key=True),
+    Column("at", _moment, nullable=False),
+    # a login name, `provider` or `upkeep`
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "at"),
+)
+
 dead_letter = Table(
     "dead_letter",
     metadata,
