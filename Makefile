@@ -4,7 +4,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench faults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/presend demo $(ARGS)
@@ -20,6 +20,9 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+
+faults: $(INSTALLED)
+	$(BIN)/python -m tests.faults $(PART)
 
 clean:
 	rm -rf .venv .presend .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -32,7 +32,11 @@ class EventLog:
     def write(self, body: bytes) -> None:
         event = json.loads(body)
         data = event["data"]
-        key = None if "reference" not in data else [data[name] for name in ("lane", "source", "reference", "attempt")]
+        key = (
+            None
+            if "reference" not in data
+            else [data[name] for name in ("lane", "source", "reference", "attempt")]
+        )
         line = {
             "id": event["id"],
             "type": event["type"],
@@ -44,7 +48,7 @@ class EventLog:
 
 
 def bind(broker_url: str) -> None:
-    """Subscribe as documented: a durable quorum queue bound to the topic exchange; on Redis nothing is needed."""
+    """Subscribe as documented: a durable quorum queue on the topic exchange; Redis keeps its stream."""
     if broker_url.startswith("redis"):
         return
     connection = connect_amqp(broker_url)

@@ -81,7 +81,7 @@ def of_postgres(database_url: str) -> dict[str, Any]:
 
         return {
             "ledger": rows(
-                "SELECT lane, source, reference, attempt, msisdn, decision, reason, status, current_operator, "
+                "SELECT lane, source, reference, attempt, msisdn, decision, reason, "
                 "target_operator, answered_from, event_id::text FROM check_request"
             ),
             "letters": rows("SELECT id::text, payload->>'x_tag' AS tag, reason FROM dead_letter"),

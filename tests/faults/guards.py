@@ -12,7 +12,9 @@ from tests.faults.patching import CLAIM, around_statement, wrap
 def _late_acks() -> None:
     """Messages are acknowledged when they are received."""
 
-    def take(original: Callable[..., Any], feed: Any, task: Any, message: Any, *rest: Any, **more: Any) -> None:
+    def take(
+        original: Callable[..., Any], feed: Any, task: Any, message: Any, *rest: Any, **more: Any
+    ) -> None:
         original(feed, task, message, *rest, **more)
         message.channel.basic_ack(message.delivery_tag)
 

@@ -30,7 +30,7 @@ _NAMESPACE = UUID("3c0018b3-c6df-577f-9140-4c3e5cc80e18")
 _WITHOUT_ANSWER = {"expired", "provider_failing", "gate_closed", "budget_spent"}
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """At least one invariant does not hold; says which, how often, and shows examples."""
 
 
@@ -54,24 +54,32 @@ class Report:
     # recharges told that there was no answer in time
     unanswered: int = 0
     # objections by invariant
-    broken: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    broken: dict[str, list[str]] = field(default_factory=dict)
 
     def object(self, invariant: str, what: str) -> None:
-        self.broken[invariant].append(what)
+        self.broken.setdefault(invariant, []).append(what)
+
+    def forgive_losses(self) -> None:
+        """Take back the objections to lost items; they stay counted."""
+        left = [what for what in self.broken.pop("I1", []) if not what.startswith("lost: ")]
+        if left:
+            self.broken["I1"] = left
 
     def raise_if_broken(self) -> None:
-        """Raise ``Broken`` with a readable list."""
+        """Raise ``BrokenError`` with a readable list."""
         if self.broken:
-            raise Broken(
+            raise BrokenError(
                 "\n".join(
-                    f"{invariant}: {len(found)} × " + "; ".join(found[:_SHOWN]) + ("; …" if len(found) > _SHOWN else "")
+                    f"{invariant}: {len(found)} × "
+                    + "; ".join(found[:_SHOWN])
+                    + ("; …" if len(found) > _SHOWN else "")
                     for invariant, found in sorted(self.broken.items())
                 )
             )
 
 
 def check(evidence: Evidence) -> Report:
-    """Check every invariant; raises ``Broken``."""
+    """Check every invariant; raises ``BrokenError``."""
     report = examine(evidence)
     report.raise_if_broken()
     return report
@@ -138,7 +146,9 @@ def _decided_right(evidence: Evidence, report: Report) -> None:
             continue
         found = (row["decision"], row["reason"], row["target_operator"])
         if found != (answer.decision, answer.reason, answer.target_operator):
-            report.object("I2", f"{key} is {found}, not {(answer.decision, answer.reason, answer.target_operator)}")
+            report.object(
+                "I2", f"{key} is {found}, not {(answer.decision, answer.reason, answer.target_operator)}"
+            )
         if row["answered_from"] in {"live", "stored", "shared"}:
             number = evidence.numbers[key]
             if is_billed(number) and not evidence.bills[number]:
@@ -146,7 +156,9 @@ def _decided_right(evidence: Evidence, report: Report) -> None:
     for record in evidence.records:
         truth = subscriber(str(record["msisdn"]))
         if (record["status"], record["current_operator"]) != (truth.status.value, truth.current_operator):
-            report.object("I5", f"a record says {record['status']}, {record['current_operator']}, which is not true")
+            report.object(
+                "I5", f"a record says {record['status']}, {record['current_operator']}, which is not true"
+            )
 
 
 # -- I3 ---------------------------------------------------------------------------------------

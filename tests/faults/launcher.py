@@ -102,7 +102,9 @@ def _run(options: argparse.Namespace, trap: tuple[str, int] | None) -> None:
         from worker.processes.role import run
 
         sys.exit(run("upkeep"))
-    command = [word.replace("PID", str(os.getpid())) for word in options.command]  # each life a name of its own
+    command = [
+        word.replace("PID", str(os.getpid())) for word in options.command
+    ]  # each life a name of its own
     sys.argv = ["celery", "-A", "worker.app", *command]
     importlib.import_module("celery.__main__").main()
 

@@ -60,7 +60,10 @@ def after(where: str, act: Act) -> None:
 
 
 def around_statement(
-    statement: re.Pattern[str], *, first: Callable[[Any], None] | None = None, then: Callable[[Any], None] | None = None
+    statement: re.Pattern[str],
+    *,
+    first: Callable[[Any], None] | None = None,
+    then: Callable[[Any], None] | None = None,
 ) -> None:
     """Act before and after an SQL statement; both get the connection."""
 
@@ -77,7 +80,10 @@ def around_statement(
 
 
 def around_commit(
-    statement: re.Pattern[str], *, first: Callable[[Any], None] | None = None, then: Callable[[Any], None] | None = None
+    statement: re.Pattern[str],
+    *,
+    first: Callable[[Any], None] | None = None,
+    then: Callable[[Any], None] | None = None,
 ) -> None:
     """Act before and after the COMMIT of a transaction in which this statement ran."""
     marked: set[int] = set()

@@ -10,7 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.patching import CLAIM, LEDGER, LETTER, MARK, after, around_commit, around_statement, before, wrap
+from tests.faults.patching import (
+    CLAIM,
+    LEDGER,
+    LETTER,
+    MARK,
+    after,
+    around_commit,
+    around_statement,
+    before,
+    wrap,
+)
 
 _CARRIER = ("worker.carrier.client:HttpCarrier.lookup", "worker.carrier.client:HttpCarrier.lookup_batch")
 _PUBLISH = {
@@ -102,7 +112,9 @@ def _each_call(trap: Trap) -> None:
 
 
 POINTS: dict[str, Point] = {
-    "taken": Point("a message received, not yet in its lane", lambda t: before("worker.feed:Feed.take", t.hit), 300),
+    "taken": Point(
+        "a message received, not yet in its lane", lambda t: before("worker.feed:Feed.take", t.hit), 300
+    ),
     "gathered": Point("a batch gathered", lambda t: before("worker.pipeline:Pipeline.run_batch", t.hit), 8),
     "claiming": Point("before the claim is committed", lambda t: around_statement(CLAIM, first=t.hit), 6),
     "claimed": Point("after the claim, before the call", lambda t: around_statement(CLAIM, then=t.hit), 6),
@@ -115,11 +127,15 @@ POINTS: dict[str, Point] = {
     "some published": Point("after k of n events", _some_published, 60, only_on="rabbitmq"),
     "confirmed": Point("events confirmed, batch not marked", lambda t: _publishing(t, after), 8),
     "marked": Point("batch marked, results not written", lambda t: around_statement(MARK, then=t.hit), 8),
-    "results": Point("results written, not acknowledged", lambda t: after("worker.results:ResultWriter.write", t.hit), 8),
+    "results": Point(
+        "results written, not acknowledged", lambda t: after("worker.results:ResultWriter.write", t.hit), 8
+    ),
     "some acknowledged": Point(
         "after k of n acknowledgements", lambda t: after("kombu.message:Message.ack_log_error", t.hit), 60
     ),
-    "parked": Point("a dead letter committed, not acknowledged", lambda t: around_commit(LETTER, then=t.hit), 2),
+    "parked": Point(
+        "a dead letter committed, not acknowledged", lambda t: around_commit(LETTER, then=t.hit), 2
+    ),
     "draining": Point("asked to stop, batches in flight", _draining, 4),
 }
 

@@ -76,7 +76,9 @@ def paced(messages: Iterator[Message], per_second: float, chance: random.Random)
         yield from messages
         return
     due = time.monotonic()
-    while burst := list(islice(messages, max(1, int(per_second * chance.uniform(0, _LONGEST_BURST_SECONDS))))):
+    while burst := list(
+        islice(messages, max(1, int(per_second * chance.uniform(0, _LONGEST_BURST_SECONDS))))
+    ):
         yield from burst
         due += len(burst) / per_second
         time.sleep(max(0.0, due - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What a worker takes and acknowledges, written down as it happens: what it held is known when it is killed."""
+"""What a worker takes and acknowledges, written as it happens: when it is killed, what it held is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def trace(folder: Path) -> None:
         task_id = str((message.headers or {}).get("id")).encode()
         os.write(file, b"%s %s %.6f\n" % (what, task_id, time.time()))
 
-    def take(original: Callable[..., Any], feed: Any, task: Any, message: Any, *rest: Any, **more: Any) -> None:
+    def take(
+        original: Callable[..., Any], feed: Any, task: Any, message: Any, *rest: Any, **more: Any
+    ) -> None:
         note(b"took", message)
         original(feed, task, message, *rest, **more)
 
@@ -69,7 +71,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Seconds from a kill until others had settled the first, and the last, message the killed worker held."""
+    """Seconds from a kill until others had settled the first, and the last, message of the killed worker."""
 
     first: float
     last: float

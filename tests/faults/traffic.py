@@ -157,7 +157,11 @@ class _Dealer:
 
     def _bad(self, lane: str) -> Item:
         reference = f"f{self._seed}-bad{next(self._sequence)}"
-        arguments = {_LANES[lane][1]: reference, "mobile": self._numbers.take("not_ported"), "operator": "CMCC"}
+        arguments = {
+            _LANES[lane][1]: reference,
+            "mobile": self._numbers.take("not_ported"),
+            "operator": "CMCC",
+        }
         name, value = self.chance.choice(
             [("mobile", ""), ("operator", "Vodafone"), ("attempt", 0), ("colour", "red")]
         )
@@ -171,7 +175,12 @@ class _Dealer:
         return self._common[int(len(self._common) * self.chance.random() ** 3)]
 
     def _tagged(
-        self, lane: str, arguments: dict[str, Any], key: Key | None, number: str | None, answer: Expected | None
+        self,
+        lane: str,
+        arguments: dict[str, Any],
+        key: Key | None,
+        number: str | None,
+        answer: Expected | None,
     ) -> Item:
         tag = f"t{next(self._sequence)}"
         return Item(lane, tag, arguments | {"x_tag": tag}, key, number, answer)

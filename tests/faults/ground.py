@@ -1,0 +1,63 @@
+"""Where a part runs: fresh databases and queues on the services the tests find, or engines of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests import services
+from tests.faults.scene import Scene, opened
+from worker.embedded import embedded
+from worker.storage.migrations import upgrade
+
+
+@dataclass
+class Ground:
+    """A part's folder, its seed, and how large it is to be."""
+
+    folder: Path
+    seed: int
+    # 1 is the size that counts; less is for trying
+    scale: float = 1.0
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def sized(self, whole: float) -> int:
+        """A number of this part's, at its scale."""
+        return max(1, round(whole * self.scale))
+
+    @contextmanager
+    def on_rabbitmq(self, **about: Any) -> Iterator[Scene]:
+        """A scene on RabbitMQ, in a virtual host, a database and a Redis database of its own."""
+        found = services.Services()
+        try:
+            server = found.postgres()
+            name = services.unique_name("faults")
+            services.run_sql(server, "CREATE DATABASE {}", name)
+            try:
+                with found.rabbitmq().held() as broker_url:
+                    yield from self._scene(
+                        broker_url, found.redis(), services.database_url(server, name), about
+                    )
+            finally:
+                services.drop_database(server, name)
+        finally:
+            found.close()
+
+    @contextmanager
+    def on_redis(self, **about: Any) -> Iterator[Scene]:
+        """A scene on the embedded engines alone, durable as in earnest."""
+        with embedded(self.folder / "engines", fresh=True) as engines:
+            yield from self._scene(engines.redis_url, engines.redis_url, engines.database_url, about)
+
+    def _scene(
+        self, broker_url: str, redis_url: str, database_url: str, about: dict[str, Any]
+    ) -> Iterator[Scene]:
+        upgrade(database_url)
+        scene = Scene(broker_url, redis_url, database_url, self.folder / "scene", seed=self.seed, **about)
+        shutil.rmtree(scene.folder, ignore_errors=True)
+        with opened(scene):
+            yield scene

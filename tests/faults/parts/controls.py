@@ -1,0 +1,47 @@
+"""Control arms: the same kind of run with one guard switched off. The checker has to object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.faults.invariants import Report, check
+from tests.faults.scene import Scene
+
+_MESSAGES = 400
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a guard's absence is shown."""
+
+    # where the workers are killed, once each; none: nobody has to be killed to see it
+    crash: str
+    # the invariant that does not hold, and in which words
+    objection: str
+
+
+ARMS = {
+    "late acks": Arm("calling", r"(?m)^I1: .*lost"),
+    "claims": Arm("", r"(?m)^I3: .*billed 2 times, listed 0"),
+    "intent": Arm("answered", r"(?m)^I3: .*listed 0"),
+    "relay": Arm("committed", r"(?m)^I6: .*unmarked"),
+    "event ids": Arm("", r"(?m)^I4: .*does not follow"),
+}
+
+
+def run(scene: Scene, guard: str) -> Report:
+    """Run two workers without the guard, each killed where its absence tells; check the end."""
+    arm = ARMS[guard]
+    scene.upkeep(*(["--without", guard] if guard == "relay" else []))
+    scene.send(_MESSAGES)
+    for number in range(2):
+        crash = (
+            ["--crash", arm.crash, "--kills", scene.folder / "kills.log", "--seed", number]
+            if arm.crash
+            else []
+        )
+        scene.worker("--without", guard, *crash, ready=False)
+    scene.sent(seconds=60)
+    scene.settled(patience_seconds=5)
+    scene.stop()
+    return check(scene.evidence())
