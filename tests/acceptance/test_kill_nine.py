@@ -1,4 +1,4 @@
-"""``kill -9`` in mid-call: what may be bought twice is listed, number for number. More kills: tests/faults."""
+"""``kill -9`` in mid-call: what may be bought twice is listed, number for number. For more: tests/faults."""
 
 from __future__ import annotations
 
