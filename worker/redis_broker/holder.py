@@ -151,7 +151,7 @@ class Holder:
                 with self._talking:
                     self._tell_settled()
                     if time.monotonic() >= keep_at:
-                        self._keep()
+                        self.keep()
                         keep_at = time.monotonic() + _KEEP_SECONDS
             except redis.RedisError as exc:
                 log.debug("holder_not_heard", error=str(exc))
@@ -160,7 +160,8 @@ class Holder:
             self._wake.wait(max(0.0, keep_at - time.monotonic()))
             self._wake.clear()
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """Say that it lives, and give back what the dead held."""
         given = self._client.eval(KEEP, 0, self.name, DEAD_SECONDS)
         if given:
             log.warning("gave_back_messages_of_the_dead", messages=given)
