@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import redis
 from celery import Celery
 from kombu import pools
 from psycopg.rows import dict_row
@@ -22,7 +21,7 @@ from tests.acceptance.processes import Process, celery
 from tests.acceptance.producer import producer
 from tests.acceptance.provider import WatchedSandbox
 from tests.acceptance.waiting import eventually
-from tests.services import connect_amqp
+from tests.services import connect_amqp, messages_left
 from worker.sandbox.provider import DEFAULT_APIKEY
 from worker.sandbox.serving import serving
 
@@ -144,12 +143,7 @@ class Place:
     def messages_left(self) -> dict[str, int]:
         """Messages in the queues, by queue; on Redis also those delivered and not acknowledged (`held`)."""
         if self.on_redis:
-            with redis.Redis.from_url(self.broker_url) as client:
-                left: dict[str, Any] = {name: client.llen(name) for name in QUEUES}
-                left["held"] = sum(
-                    number.isdigit() for key in client.keys("presend:held:*") for number in client.hkeys(key)
-                )
-                return {name: number for name, number in left.items() if number}
+            return messages_left(self.broker_url, QUEUES)
         connection = connect_amqp(self.broker_url)
         left = {}
         for name in QUEUES:
