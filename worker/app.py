@@ -10,12 +10,16 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from worker import config, logs, redis_broker
+from worker import config, lane_commands, logs, redis_broker  # noqa: F401 - its commands register themselves
 from worker.carrier.protocol import MAX_BATCH
 from worker.config import Settings
-from worker.consumer import Drain
+from worker.consumer import Drain, LeaveStoppedLanes
 from worker.portability.requests import Lane
 from worker.queues import lane_queues
+
+_VISIBILITY_SECONDS = 300
+"""Redis: an unacknowledged message is given to another worker after so long. Several times the longest
+hold of a batch; Celery's hour would leave a shopper's message lying after a crash."""
 
 
 class PresendApp(Celery):
@@ -59,8 +63,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "broker_connection_retry_on_startup": True,
-        # Celery would give up after a hundred tries, and end the worker.
-        "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
         "broker_heartbeat": 10,
         "broker_transport_options": _transport_options(settings),
@@ -71,9 +73,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_is_redis:
         return {
-            # kombu would wait for ever for an answer that a dead connection cannot bring
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
+            "visibility_timeout": _VISIBILITY_SECONDS,
+            # Celery's own throttle would look for lost messages every 100 s only.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
             "socket_keepalive": True,
             "health_check_interval": 10,
         }
@@ -81,7 +84,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 
 app = PresendApp("presend", include=["tasks.precheck", "tasks.recheck"])
-app.steps["consumer"].add(Drain)
+app.steps["consumer"].update((LeaveStoppedLanes, Drain))
 
 
 @setup_logging.connect

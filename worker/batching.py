@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Waiter:
     failures: int = 0
     # the batcher's generation when it arrived
     generation: int = 0
-    # decided, by whichever batch came first
+    # decided, by whichever batch came first, or taken back
     settled: bool = False
     # taken out because its deadline passed
     overdue: bool = False
@@ -92,6 +93,8 @@ class Batcher:
     # between 0 and 1; spreads pauses so that workers do not return together
     jitter: Callable[[], float]
     cap: int = MAX_BATCH
+    # while true no batch starts
+    stopped: bool = field(default=False, init=False)
     busy: int = field(default=0, init=False)
     lost_in_a_row: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
@@ -171,6 +174,22 @@ class Batcher:
         self._postponed.clear()
         self._deadlines.clear()
 
+    def take_back(self, *, arrived_before: float = math.inf) -> list[Waiter]:
+        """Take out for good what has waited since before then; what is in a call stays."""
+        waiting = [*itertools.chain.from_iterable(self._groups.values())]
+        waiting += [waiter for _, _, waiter in self._postponed]
+        taken = {waiter for waiter in waiting if waiter.arrived_at < arrived_before}
+        if taken:
+            groups = [
+                (key, [one for one in group if one not in taken]) for key, group in self._groups.items()
+            ]
+            self._groups = OrderedDict((key, group) for key, group in groups if group)
+            self._postponed = [entry for entry in self._postponed if entry[2] not in taken]
+            heapq.heapify(self._postponed)
+            for waiter in taken:
+                waiter.settled = True
+        return list(taken)
+
     @property
     def waiting(self) -> int:
         """Requests that wait, postponed ones included."""
@@ -201,7 +220,7 @@ class Batcher:
                 self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=last)
 
     def _due_at(self) -> float | None:
-        if not self._groups or self.busy >= self.slots:
+        if self.stopped or not self._groups or self.busy >= self.slots:
             return None
         if self.lost_in_a_row >= _PROBING_AFTER and self.busy:
             return None

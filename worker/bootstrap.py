@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from kombu import Connection
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from worker import config, redis_broker
+from worker import config
 from worker.buyer import Buyer
 from worker.carrier.client import HttpCarrier
 from worker.config import Settings
 from worker.errors import SettingsError
 from worker.feed import Parts
 from worker.intake import Intake
+from worker.lane_control import LaneControl
 from worker.pipeline import Pipeline
 from worker.portability.failure_codes import FailureCodes
 from worker.portability.freshness import Freshness
@@ -29,12 +30,17 @@ from worker.portability.rules import Rules
 from worker.publisher import Publisher, publisher_for
 from worker.results import ResultWriter
 from worker.sharing import Sharing
+from worker.storage import lane_stops
 from worker.storage.engine import connect
 from worker.storage.gate import account_id
 from worker.storage.retention import Retention
 from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
+
+_LONGEST_WAIT_SECONDS = {"rabbitmq": 600.0, "redis": 200.0}
+"""What has waited in a lane for so long goes back to its queue, by broker: RabbitMQ closes the channel after
+30 min, Redis' transport gives the message to another worker as well after 5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +157,23 @@ def consumer_parts() -> Parts:
         intake=intakes(settings),
         slots={lane: settings.slots(lane) for lane in _QUEUE_LANES},
         linger_seconds={lane: settings.linger_seconds(lane) for lane in _QUEUE_LANES},
+        lane_control=LaneControl(
+            presend.database,
+            causes=(lane_stops.paused, partial(lane_stops.gate_closed, account=presend.account)),
+        ),
+        longest_wait_seconds=_LONGEST_WAIT_SECONDS["redis" if settings.broker_is_redis else "rabbitmq"],
     )
 
 
 def upkeep() -> Upkeep:
     """Return this process's upkeep."""
     presend = this_process()
-    if presend.settings.broker_is_redis:
-        redis_broker.install()
     return Upkeep(
         database=presend.database,
         carrier=presend.carrier,
         publisher=presend.publisher,
         intake=intakes(presend.settings),
-        broker_url=presend.settings.broker_url,
+        amqp_url=None if presend.settings.broker_is_redis else presend.settings.broker_url,
         account=presend.account,
         retention=retention(presend.settings),
     )

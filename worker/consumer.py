@@ -18,18 +18,17 @@ from celery.signals import worker_shutting_down
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
-from celery.worker.control import inspect_command
 
 from worker import logs
 from worker.feed import Feed, Parts
+from worker.lane_control import LaneControl
+from worker.lane_switch import LaneSwitch
 from worker.portability.requests import Lane
 from worker.queues import dead_queue
 
 log = logs.get(__name__)
 
 _STOPPING = (CLOSE, TERMINATE)
-_RECONNECT_SECONDS = 4
-"""The longest pause between two tries to reach a broker that is away."""
 _EXIT_CONFIG = 78
 """sysexits' EX_CONFIG: starting again will not help before somebody mends the queue."""
 
@@ -61,6 +60,9 @@ class QueueConsumer(Consumer):
         )
 
     _feed: Feed | None = None
+    # made with the feed
+    lane_control: LaneControl
+    lane_switch: LaneSwitch
 
     # set by Celery's own bootsteps
     connection: Any
@@ -80,8 +82,40 @@ class QueueConsumer(Consumer):
             parts = parts or next(
                 task.parts for task in self.app.tasks.values() if isinstance(task, CheckTask)
             )
-            self._feed = Feed(self, parts())
+            made = parts()
+            self._feed = Feed(self, made)
+            self.lane_control = made.lane_control
+            self.lane_switch = LaneSwitch(self, self._feed, made.lane_control.stops)
         return self._feed
+
+    def lanes(self) -> list[Lane]:
+        """Return the lanes this process was started for, less those told away by Celery's cancel_consumer."""
+        return [lane for lane in (Lane.RECHARGE, Lane.SMS) if lane.value in self.app.amqp.queues.consume_from]
+
+    def consume(self, lane: Lane) -> None:
+        """Take messages from a lane's queue, if it is not done yet."""
+        if not self.task_consumer.consuming_from(lane.value):
+            self.task_consumer.add_queue(self.app.amqp.queues[lane.value])
+            self.task_consumer.consume()
+
+    def stop_consuming(self, lane: Lane) -> None:
+        """Take no more messages from a lane's queue; what has been received is held further."""
+        self.task_consumer.cancel_by_queue(lane.value)
+
+    def shown_lanes(self) -> dict[str, Any]:
+        """What ``celery inspect lanes`` shows."""
+        shown: dict[str, Any] = {lane.value: {"stopped": None} for lane in self.lanes()}
+        for lane, numbers in self.feed().snapshot().items():
+            shown.setdefault(lane, {"stopped": None}).update(numbers)
+        for lane, stop in self.lane_switch.watch.stops.items():
+            if lane in shown:
+                shown[lane]["stopped"] = {
+                    "cause": stop.cause,
+                    "since": stop.since.isoformat(),
+                    "by": stop.by,
+                    "reason": stop.reason,
+                }
+        return shown
 
     def _on_signal(self, **_about: Any) -> None:
         """Start no further call, and stop soon; called in the handler of the signal to stop.
@@ -93,25 +127,19 @@ class QueueConsumer(Consumer):
         # in a thread: a handler must not wait for a lock that the thread it interrupts may hold
         threading.Thread(target=self.hub.call_soon, args=(_do_nothing,), daemon=True).start()
 
-    def ensure_connected(self, conn: Any) -> Any:
-        """Connect, however long it takes; try often enough to be back soon after the broker is.
-
-        Celery leaves kombu's pause between two tries, which grows to half a minute.
-        """
-        conn.ensure_connection = partial(
-            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=_RECONNECT_SECONDS
-        )
-        return super().ensure_connected(conn)
-
     def update_strategies(self) -> None:
         """Start a generation: called by Celery at every (re)connection, before messages flow."""
         self._declare_queues()
-        self.feed().new_generation()
+        self.feed().drop()
         super().update_strategies()
 
+    def is_stopping(self) -> bool:
+        """Return whether the worker shuts down, rather than reconnects."""
+        return self.blueprint.state in _STOPPING or state.should_stop is not None
+
     def on_close(self) -> None:
-        """Celery lost or closes the connection: what waits belongs to the broker again."""
-        if self._feed is not None and self.blueprint.state not in _STOPPING:
+        """Celery lost the connection, so what was held is the broker's again; at a shutdown it is settled."""
+        if self._feed is not None and not self.is_stopping():
             self._feed.drop()
         super().on_close()
 
@@ -171,6 +199,16 @@ def _do_nothing() -> None:
     """Wakes the loop."""
 
 
+class LeaveStoppedLanes(bootsteps.StartStopStep):
+    """At every (re)connection, before messages flow: consume no queue whose lane is stopped."""
+
+    requires = (Tasks,)
+
+    def start(self, c: QueueConsumer) -> None:
+        """Runs once the task consumer knows its queues."""
+        c.lane_switch.connected()
+
+
 class Drain(bootsteps.StartStopStep):
     """At a warm shutdown: stop receiving, finish what is in flight, acknowledge it, then let go."""
 
@@ -178,14 +216,8 @@ class Drain(bootsteps.StartStopStep):
 
     def stop(self, c: QueueConsumer) -> None:
         """Runs before the task consumer is closed; at a mere reconnect there is nothing to do."""
-        if c.blueprint.state in _STOPPING or state.should_stop is not None:
+        if c.is_stopping():
             if c.task_consumer:
                 c.task_consumer.cancel()
             c.feed().close()
-
-
-@inspect_command()
-def lanes(worker_state: Any) -> dict[str, Any]:
-    """Show each lane: requests waiting, slots busy, failed calls in a row."""
-    feed: Feed = worker_state.consumer.feed()
-    return feed.snapshot()
+            c.lane_switch.watch.end()

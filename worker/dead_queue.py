@@ -1,4 +1,4 @@
-"""``presend.dead``: where the broker puts a message whose consumers died too often."""
+"""``presend.dead``: where RabbitMQ puts a message whose consumers died too often."""
 
 from __future__ import annotations
 
@@ -51,7 +51,6 @@ def items(message: Any, intake: Mapping[Lane, Intake]) -> list[tuple[RequestKey 
         task.many,
         {},
         now,
-        generation=0,
     )
     try:
         arguments = read_message(message).arguments

@@ -44,8 +44,6 @@ class Delivery:
     many: bool
     arguments: Mapping[str, Any]
     received_at: datetime
-    # the consumer's connection that brought it; on any later one it cannot be acknowledged
-    generation: int
     wants_result: bool = True
     # items still to be settled
     left: int = 1

@@ -2,7 +2,8 @@
 
 Reading and acknowledging happen on the consumer's own thread, settling on the threads of the batches. Each
 (re)connection is a new generation: what waited is dropped, for the broker delivers it again; what is in a
-call is committed and its events are sent, only its acknowledgement is left out.
+call is committed and its events are sent, only its acknowledgement is left out. The same holds for messages
+given back to their queue, because their lane is stopped or they have waited too long.
 """
 
 from __future__ import annotations
@@ -17,24 +18,26 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from celery.worker import state
-
 from worker import logs
 from worker.batching import BatchOutcome, Waiter
 from worker.deliveries import Delivery, read_message, task_id_of, unreadable_letter
 from worker.errors import Rejected, StorageUnavailable
 from worker.intake import Intake, Taken
 from worker.lane import LaneRunner
+from worker.lane_control import LaneControl
 from worker.pipeline import Pipeline
 from worker.portability.events import check_data
 from worker.portability.requests import Lane
 from worker.results import ResultWriter
 from worker.storage.dead_letters import DeadLetter
+from worker.unsettled import Unsettled
 
 log = logs.get(__name__)
 
 SHUTDOWN_SECONDS = 20.0
 """How long a warm shutdown waits for batches in flight; the rest goes back to the queue."""
+_GIVEN_BACK_AT_ONCE = 200
+"""Messages; more would keep the consumer's thread from another lane's: on Redis each costs round trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class Parts:
     intake: Mapping[Lane, Intake]
     slots: Mapping[Lane, int]
     linger_seconds: Mapping[Lane, float]
+    lane_control: LaneControl
+    # what has waited in a lane for so long goes back to its queue, to be received again
+    longest_wait_seconds: float
 
 
 class CheckTaskLike(Protocol):
@@ -72,27 +78,22 @@ class Feed:
     def __init__(self, consumer: BrokerConsumer, parts: Parts) -> None:
         self._consumer = consumer
         self._parts = parts
-        self._generation = 0
         self._lanes: dict[Lane, LaneRunner] = {}
         self._settling = threading.Lock()
+        self._unsettled = Unsettled()
+        self._going_back: deque[Delivery] = deque()
         # What the consumer's own thread has to do, in order: its hub runs callbacks in any order.
         self._to_do: deque[Callable[[], None]] = deque()
         self._parking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parking")
 
     # -- on the consumer's thread -------------------------------------------------------------
 
-    def new_generation(self) -> None:
-        """Begin with a new connection and empty lanes."""
-        self.drop()
-        self._generation += 1
-
     def drop(self) -> None:
-        """Forget what waits, and what Celery was told about it."""
+        """Forget what waits and what is held: with a new connection it all comes again."""
         for lane in self._lanes.values():
             lane.forget()
-        for known in (state.requests.values(), state.reserved_requests, state.active_requests):
-            for delivery in [one for one in known if isinstance(one, Delivery)]:
-                state.task_ready(delivery)
+        self._unsettled.clear()
+        self._going_back.clear()
 
     def take(
         self,
@@ -113,10 +114,10 @@ class Feed:
             task.many,
             {},
             datetime.now(UTC),
-            self._generation,
             wants_result=not message.headers.get("ignore_result"),
             task=task,
         )
+        self._unsettled.add(delivery)
         try:
             if body is not None:
                 raise Rejected("Celery protocol 1 is not supported: producers must use protocol 2")  # noqa: TRY301
@@ -138,10 +139,31 @@ class Feed:
             False,
             {},
             datetime.now(UTC),
-            self._generation,
             wants_result=bool(message.headers) and "id" in message.headers,
         )
+        self._unsettled.add(delivery)
         self._reject_whole(delivery, reason)
+
+    def stop(self, lane: Lane) -> None:
+        """Start no further call in a lane, and give back what waits there; calls in flight end normally."""
+        self._give_back(_deliveries(self._lane(lane).stop()))
+
+    def go_on(self, lane: Lane) -> None:
+        """Start calls in a lane again."""
+        self._lane(lane).go_on()
+
+    def give_back_old(self) -> None:
+        """Give back what has waited too long: RabbitMQ closes the channel of who holds a message for 30 min.
+
+        Twice as long has a message to be held that does not wait in a lane: Postgres does not take its answer
+        or its dead letter. That may be bought again, as after any other loss of an answer.
+        """
+        longest = self._parts.longest_wait_seconds
+        if not self._unsettled.held_for(longest):
+            return
+        for lane in self._lanes.values():
+            self._give_back(_deliveries(lane.take_back(waiting_seconds=longest)))
+        self._give_back(self._unsettled.held_for(2 * longest))
 
     def finish(self) -> None:
         """Do what batches left for this thread: acknowledge and report, in order."""
@@ -207,8 +229,22 @@ class Feed:
             )
         return runner
 
+    def _give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Give whole messages back; of a ``*_many`` what is decided is repeated from the ledger."""
+        going = [one for one in deliveries if self._unsettled.remove(one)]
+        if going:
+            log.info("messages_given_back", messages=len(going))
+            self._going_back += going
+            self._give_some_back()
+
+    def _give_some_back(self) -> None:
+        for _ in range(min(_GIVEN_BACK_AT_ONCE, len(self._going_back))):
+            message = self._going_back.popleft().message
+            message.reject_log_error(log, self._consumer.connection_errors, requeue=True)
+        if self._going_back:
+            self._consumer.hub.call_soon(self._give_some_back)
+
     def _announce(self, delivery: Delivery) -> None:
-        state.task_reserved(delivery)
         self._send(
             "task-received",
             uuid=delivery.id,
@@ -224,9 +260,8 @@ class Feed:
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            # One of an older generation was forgotten with it; its id may be a redelivered message's now.
-            if delivery.generation == self._generation:
-                state.task_ready(delivery)
+            # Not one that was dropped or given back: its id may be a redelivered message's now.
+            if self._unsettled.remove(delivery):
                 delivery.message.ack_log_error(log, self._consumer.connection_errors)
                 delivery.acknowledged = True
         for delivery in deliveries:
@@ -243,8 +278,7 @@ class Feed:
 
     def _report_start(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            if not delivery.acknowledged and delivery.generation == self._generation:
-                state.task_accepted(delivery)
+            if self._unsettled.begin(delivery):
                 self._send("task-started", uuid=delivery.id)
 
     def _send(self, event: str, **fields: Any) -> None:
@@ -328,6 +362,11 @@ class Feed:
         for letter in letters:
             log.info("dead_letter_parked", letter=letter.id, task=letter.task, reason=letter.reason)
         return True
+
+
+def _deliveries(waiters: Iterable[Waiter]) -> list[Delivery]:
+    """The messages these requests came in, each once."""
+    return list(dict.fromkeys(waiter.token[0] for waiter in waiters))
 
 
 def _report_defect(parked: Future[None]) -> None:

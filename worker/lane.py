@@ -71,6 +71,23 @@ class LaneRunner:
         with self._changed:
             self._batcher.forget()
 
+    def stop(self) -> list[Waiter]:
+        """Start no further batch until :meth:`go_on`; return what waited, which the lane gives up."""
+        with self._changed:
+            self._batcher.stopped = True
+            return self._batcher.take_back()
+
+    def go_on(self) -> None:
+        """Start batches again."""
+        with self._changed:
+            self._batcher.stopped = False
+            self._changed.notify()
+
+    def take_back(self, *, waiting_seconds: float) -> list[Waiter]:
+        """Give up what has waited for so long; return it."""
+        with self._changed:
+            return self._batcher.take_back(arrived_before=self._clock() - waiting_seconds)
+
     def start_nothing_more(self) -> None:
         """Start no further batch. Takes no lock: safe in a signal handler."""
         self._closed = True

@@ -13,10 +13,7 @@ from kombu import Exchange, Queue
 from worker.portability.requests import Lane
 
 DEAD_QUEUE = "presend.dead"
-"""Where the broker puts a message that killed its consumers too often; upkeep empties it."""
-
-DELIVERY_LIMIT = 100
-"""How often that is."""
+"""Where RabbitMQ puts a message that killed its consumers too often; upkeep empties it."""
 
 
 class QueueTask(NamedTuple):
@@ -37,7 +34,7 @@ TASKS = {
 
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",
-    "x-delivery-limit": DELIVERY_LIMIT,
+    "x-delivery-limit": 100,
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD_QUEUE,
     "x-dead-letter-strategy": "at-least-once",

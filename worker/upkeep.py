@@ -45,7 +45,7 @@ class Upkeep:
         carrier: CarrierLookup,
         publisher: Publisher,
         intake: Mapping[Lane, Intake],
-        broker_url: str | None,
+        amqp_url: str | None,
         account: str = "",
         retention: Retention | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -54,7 +54,7 @@ class Upkeep:
         self._carrier = carrier
         self._publisher = publisher
         self._intake = intake
-        self._broker_url = broker_url
+        self._amqp_url = amqp_url
         self._account = account
         self._now = now
         self._retention = retention
@@ -119,18 +119,21 @@ class Upkeep:
     def watch_gate(self) -> None:
         """Open a gate the provider's account closed, once ``/balance`` is well again."""
         closed = engine.read(self._database, lambda to: gate.read(to, self._account))
-        if closed is None or closed.closed_by != gate.BY_PROVIDER or time.monotonic() < self._next_balance:
+        if closed is None or closed.by_hand or time.monotonic() < self._next_balance:
             return
         self._next_balance = time.monotonic() + _BALANCE_SECONDS
         if self._carrier.balance().can_buy:
-            engine.transact(self._database, lambda to: gate.reopen(to, self._account))
+            engine.transact(
+                self._database,
+                lambda to: gate.reopen(to, self._account, by=gate.BY_UPKEEP, reason="/balance is well again"),
+            )
             log.warning("gate_opened", was_closed_for=closed.reason)
 
     def empty_dead_queue(self) -> None:
-        """Park what the broker gave up delivering; what was decided all the same is sent again instead."""
-        if self._broker_url is None:
+        """Park what RabbitMQ gave up delivering; what was decided all the same is sent again instead."""
+        if self._amqp_url is None:
             return
-        for message, acknowledge in dead_queue.messages(self._broker_url):
+        for message, acknowledge in dead_queue.messages(self._amqp_url):
             items = dead_queue.items(message, self._intake)
             self._publisher.publish(engine.transact(self._database, partial(_settle_dead, items=items)))
             acknowledge()

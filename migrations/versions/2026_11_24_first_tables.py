@@ -154,6 +154,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account", name="gate_pkey"),
     )
     op.create_table(
+        "lane_pause",
+        sa.Column("lane", sa.Text, nullable=False),
+        sa.Column("paused_at", MOMENT, nullable=False),
+        sa.Column("paused_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("lane", name="lane_pause_pkey"),
+    )
+    op.create_table(
         "operator_action",
         sa.Column("id", sa.Uuid, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
@@ -194,6 +202,7 @@ def downgrade() -> None:
         "daily_sum",
         "dead_letter",
         "operator_action",
+        "lane_pause",
         "gate",
         "check_request",
         "in_flight",

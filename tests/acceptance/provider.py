@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.acceptance.waiting import eventually
+from worker.carrier.protocol import Balance
 from worker.portability.records import Status
 from worker.sandbox.provider import Latency, Sandbox
 from worker.sandbox.subscribers import subscriber
@@ -29,6 +30,7 @@ class WatchedSandbox(Sandbox):
     def __init__(self, *, latency: Latency | None = None) -> None:
         super().__init__(latency=latency or Latency(scale=0))
         self.asked: list[Asked] = []
+        self.balances_asked = 0
 
     def ask(self, apikey: str, mobiles: Sequence[str], *rest: Any) -> Any:
         call = Asked(tuple(mobiles), time.time())
@@ -37,6 +39,12 @@ class WatchedSandbox(Sandbox):
             return super().ask(apikey, mobiles, *rest)
         finally:
             call.ended = time.time()
+
+    def balance(self, apikey: str, timeout_seconds: float | None) -> Balance:
+        try:
+            return super().balance(apikey, timeout_seconds)
+        finally:
+            self.balances_asked += 1
 
     def in_flight(self) -> list[Asked]:
         """Calls that were asked and are not answered yet."""

@@ -46,8 +46,13 @@ def test_gate(here: Place, fault: dict[str, int]) -> None:
     # nothing is asked while it is closed, and no sms is decided
     calls = len(here.sandbox.asked)
     assert calls - calls_before <= 2
-    time.sleep(2.5)  # longer than upkeep takes to look at the balance
+    balances = here.sandbox.balances_asked
+    eventually(lambda: here.sandbox.balances_asked >= balances + 2, "upkeep's looks at the balance")
     assert len(here.sandbox.asked) == calls
+    # sms waits in its queue, not in a worker's hands
+    eventually(
+        lambda: here.messages_left() == {"sms": len(numbers)}, "all messages ready in their queue", seconds=10
+    )
     assert not [row for row in here.ledger() if row["lane"] == "sms"]
     assert not here.rows("SELECT * FROM dead_letter WHERE task LIKE 'sms%%'")
 

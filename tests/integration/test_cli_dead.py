@@ -125,9 +125,7 @@ def test_a_replayed_letter_is_a_message_of_a_new_id_and_marked(
     assert message.headers["task"] == "sms.recheck"
     assert message.headers["id"] != letter_id
     # were it still wrong, it would be a letter of its own
-    delivery = Delivery(
-        message, message.headers["id"], "sms.recheck", Lane.SMS, False, GOOD, BEGIN, generation=1
-    )
+    delivery = Delivery(message, message.headers["id"], "sms.recheck", Lane.SMS, False, GOOD, BEGIN)
     assert delivery.letter(0, GOOD, "still wrong").id != letter_id
     assert [row["task"] for row in listed(env)] == ["recharge.precheck"]
     again = presend("dead", "replay", "--id", letter_id, env=env)

@@ -104,10 +104,13 @@ def _closed_gate(presend: Presend) -> ClosedGate | None:
 
 def _why_none(row: CheckedRequest | None, gate: ClosedGate | None) -> str:
     if gate is not None:
-        return (
-            f"no answer: the gate was closed by {gate.closed_by} at {local(gate.closed_at)} ({gate.reason}). "
-            "It opens by itself once the account is well, while presend worker runs"
+        opens = (
+            "presend gate open opens it"
+            if gate.by_hand
+            else "It opens by itself once the account is well, while presend worker runs"
         )
+        closed_at = local(gate.closed_at)
+        return f"no answer: the gate was closed by {gate.closed_by} at {closed_at} ({gate.reason}). {opens}"
     if row is None or row.reason == "provider_failing":
         return "no answer: the provider is failing. Try again; see PRESEND_PROVIDER_URL if it never answers"
     return f"no answer within {_DEADLINE.seconds} s: {row.reason}"

@@ -134,10 +134,20 @@ check_request = Table(
 gate = Table(
     "gate",
     metadata,
-    # a digest of provider and key; a row means that this account's gate is closed
+    # a digest of provider and key, '' for every account; a row means that the gate is closed
     Column("account", Text, primary_key=True),
     Column("closed_at", _moment, nullable=False),
     Column("closed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+lane_pause = Table(
+    "lane_pause",
+    metadata,
+    # a row means that the lane is paused by hand
+    Column("lane", Text, primary_key=True),
+    Column("paused_at", _moment, nullable=False),
+    Column("paused_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
 )
 

@@ -1,0 +1,157 @@
+"""A stopped lane gives its messages back, whoever stopped it, and takes them again when it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.harness import Place, place
+from tests.acceptance.processes import celery
+from tests.acceptance.provider import WatchedSandbox, plain_numbers
+from tests.acceptance.proxy import proxied
+from tests.acceptance.waiting import eventually
+from tests.commands import command
+from worker.sandbox.faults import Fault
+from worker.sandbox.provider import Latency
+
+REASON = "the gateway sends rubbish"
+
+
+def ask(here: Place, *arguments: str) -> dict[str, Any]:
+    """What each worker answers to a Celery command."""
+    name = f"{arguments[1]}-{len(here.processes)}"
+    asked = here.run(name, celery("--quiet", *arguments, "--json", "--timeout", "5"))
+    assert asked.ended() == 0, asked.shown()
+    answers = json.loads(asked.log.splitlines()[-1])
+    return answers if isinstance(answers, dict) else {node: a for one in answers for node, a in one.items()}
+
+
+def gate(here: Place, *arguments: str) -> str:
+    run = here.run(f"gate-{len(here.processes)}", command("gate", *arguments))
+    assert run.ended() == 0, run.shown()
+    return run.log
+
+
+def all_ready(here: Place, count: int) -> None:
+    eventually(
+        lambda: here.messages_left() == {"sms": count}, f"{count} messages ready, none in a hand", seconds=15
+    )
+
+
+def check_recharge_goes_on(here: Place, number: str) -> None:
+    told = here.send("recharge.precheck", order_id=f"shop{number}", mobile=number, operator="CMCC").get(10)
+    assert told["decision"] == "confirmed"
+
+
+def test_a_paused_lane(here: Place) -> None:
+    """Calls in flight end, what waits is in the queue until the lane is resumed, in every worker."""
+    numbers = plain_numbers(1300)
+    many = numbers[200:1199]
+    here.settings["sms_slots"] = "1"
+    here.worker("sms")
+    here.worker("sms", "recharge")
+    here.sandbox.latency = Latency(3, 3)
+    here.send_many("sms", numbers[:10])
+    here.sandbox.wait_for_call(2)
+    here.send_many("sms", numbers[10:200])
+    # longer than a call: some of its items are decided, others wait, and it goes back whole
+    items = [{"message_id": f"many{number}", "mobile": number, "operator": "CMCC"} for number in many]
+    here.send("sms.recheck_many", items=[*items, {"message_id": "bad"}])
+    here.received_all()
+
+    answers = list(ask(here, "control", "pause_lane", "sms", REASON).values())
+    assert sorted(answer["ok"] for answer in answers) == ["lane sms paused", "lane sms was paused already"]
+    for worker in here.processes[:2]:
+        worker.wait_for("lane_stopped")
+    eventually(lambda: not here.sandbox.in_flight(), "the calls in flight to end")
+    calls = len(here.sandbox.asked)
+    eventually(here.ledger, "the answers of the calls in flight")
+    here.sandbox.latency = Latency(scale=0)
+    check_recharge_goes_on(here, numbers[-1])
+    eventually(lambda: here.messages_left().keys() == {"sms"}, "all messages ready, none in a hand")
+    for stopped in (shown["sms"]["stopped"] for shown in ask(here, "inspect", "lanes").values()):
+        assert (stopped["cause"], stopped["reason"]) == ("paused", REASON)
+    assert len(here.sandbox.asked) == calls + 1, "nothing is asked for a paused lane"
+
+    assert len(ask(here, "control", "resume_lane", "sms")) == 2
+    here.send_many("sms", numbers[1199:1299])
+    rows = here.check_settled(1300)
+    here.stop()
+    assert {row["decision"] for row in rows} == {"resend", "confirmed"}
+    assert here.count("dead_letter") == 1
+    assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
+    actions = here.rows("SELECT who, action, subject, reason FROM operator_action ORDER BY at")
+    assert [(one["action"], one["subject"], one["reason"]) for one in actions] == [
+        ("pause", "lane sms", REASON),
+        ("resume", "lane sms", "none given"),
+    ]
+
+
+def test_an_unknown_lane(on_redis: Place) -> None:
+    on_redis.worker("sms")
+    (answer,) = ask(on_redis, "control", "pause_lane", "smss").values()
+    assert answer == {"error": "unknown lane 'smss': name one of recharge, sms"}
+    assert not on_redis.rows("SELECT * FROM lane_pause")
+
+
+def test_a_pause_outlives_workers_and_connections(
+    broker_url: str, redis_url: str, database_url: str, tmp_path: Path, sandbox: WatchedSandbox
+) -> None:
+    numbers = plain_numbers(60)
+    with (
+        place(
+            broker_url=broker_url,
+            redis_url=redis_url,
+            database_url=database_url,
+            folder=tmp_path,
+            sandbox=sandbox,
+        ) as here,
+        proxied(broker_url) as (proxy, through_proxy),
+    ):
+        here.settings["broker_url"] = through_proxy
+        here.worker("sms")
+        ask(here, "control", "pause_lane", "sms")
+        here.processes[0].wait_for("lane_stopped")
+        here.send_many("sms", numbers[:20])
+        assert here.processes[0].stop() == 0
+
+        worker = here.worker("sms")  # started while its lane is paused
+        here.send_many("sms", numbers[20:40])
+        assert proxy.cut() >= 1
+        eventually(lambda: ask(here, "inspect", "lanes"), "the worker's answer over its new connection")
+        here.send_many("sms", numbers[40:])
+        all_ready(here, 60)
+        assert worker.alive
+        assert not here.sandbox.asked
+
+        ask(here, "control", "resume_lane", "sms")
+        here.check_settled(60)
+        here.stop()
+        assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
+
+
+def test_a_gate_closed_by_hand(here: Place) -> None:
+    """It stops every account, upkeep does not open it, and nothing that waits is lost or asked for."""
+    numbers = plain_numbers(40)
+    here.sandbox.faults.add(Fault(kind="code", code=-8, calls=None))  # so that messages wait in the lane
+    here.worker("sms", "recharge")
+    here.upkeep()
+    here.send_many("sms", numbers[:30])
+    eventually(lambda: here.count("lookup_call") >= 1, "calls in vain")
+
+    gate(here, "close", "--reason", "prices change", "--by", "mei")
+    all_ready(here, 30)
+    here.sandbox.faults.clear()
+    calls = len(here.sandbox.asked)
+    told = here.send("recharge.precheck", order_id="told", mobile=numbers[-1], operator="CMCC").get(10)
+    assert (told["decision"], told["reason"]) == ("unverified", "gate_closed")
+    here.send_many("sms", numbers[30:39])
+    assert "mei" in gate(here, "show")
+    all_ready(here, 39)
+    assert len(here.sandbox.asked) == calls
+
+    gate(here, "open", "--by", "mei")
+    here.check_settled(40)
+    here.stop()
+    assert here.sandbox.bills() == dict.fromkeys(numbers[:39], 1)

@@ -1,0 +1,252 @@
+"""``presend gate``: closing the gate by hand, opening it, and who did what when."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.cli.failures import Failure
+from worker.cli.screen import console, local, print_json, print_table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from worker.storage.gate import ClosedGate
+    from worker.storage.lane_pauses import PausedLane
+    from worker.storage.operator_actions import OperatorAction
+
+_OPEN_BY_HAND = "presend gate open"
+_MEND = (
+    "mend the provider's account: the gate opens by itself once /balance is well, while presend worker runs. "
+    "presend gate open --provider opens it now; the next call closes it again if the account still cannot buy"
+)
+_RESERVED = ("provider", "upkeep")
+
+_by = click.option("--by", metavar="NAME", help="Who does it.  [default: the login name]")
+_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+
+
+@click.group(
+    "gate",
+    short_help="Stop all buying by hand, and start it again.",
+    epilog='\b\nExample:\n  presend gate close --reason "prices change at noon"\n  presend gate show\n',
+)
+def gate() -> None:
+    """The gate: while it is closed nothing is bought, for any worker or lane."""
+
+
+@gate.command(epilog="\b\nExamples:\n  presend gate show\n  presend gate show --history\n")
+@click.option(
+    "--history", is_flag=True, help="Also who closed, opened, paused and resumed what, newest first."
+)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1), help="So much of the history."
+)
+@_json
+def show(history: bool, limit: int, as_json: bool) -> None:
+    """Show each closed gate and paused lane: since when, by whom, why, and what to do."""
+    from worker.storage import engine, lane_pauses, operator_actions
+    from worker.storage import gate as gates
+
+    with _database() as database:
+        closed, paused, actions = engine.read(
+            database,
+            lambda to: (
+                gates.closed(to),
+                lane_pauses.read(to),
+                operator_actions.latest(to, most=limit) if history else [],
+            ),
+        )
+    stops = [*map(_gate_shown, closed), *map(_pause_shown, paused)]
+    if as_json:
+        shown: dict[str, Any] = {"stopped": stops}
+        print_json(shown | {"history": list(map(_action_shown, actions))} if history else shown)
+        return
+    screen = console()
+    if stops:
+        print_table(screen, _stops_table(stops))
+    else:
+        click.echo("the gate is open, and no lane is paused")
+    if actions:
+        print_table(screen, _history_table(actions))
+    elif history:
+        click.echo("nobody has closed, opened, paused or resumed anything yet")
+
+
+@gate.command(epilog='\b\nExample:\n  presend gate close --reason "price list changes at noon" --by mei\n')
+@click.option("--reason", required=True, metavar="TEXT", help="Why; shown to whoever looks.")
+@_by
+@_json
+def close(reason: str, by: str | None, as_json: bool) -> None:
+    """Close the gate for every account and worker: nothing is bought until somebody opens it.
+
+    sms waits in its queue; a recharge is answered from stored records, or told at once that its number could
+    not be checked.
+    """
+    from worker.storage import engine
+    from worker.storage import gate as gates
+
+    who, why = _who(by), _reason(reason)
+    with _database() as database:
+        newly = engine.transact(database, lambda to: gates.close(to, gates.EVERY_ACCOUNT, by=who, reason=why))
+        closed = engine.read(database, lambda to: gates.read(to, gates.EVERY_ACCOUNT))
+    if as_json:
+        print_json({"closed": newly, "gate": closed and _gate_shown(closed)})
+    elif newly:
+        click.echo(f"the gate is closed for every worker within a second; {_OPEN_BY_HAND} opens it")
+    elif closed is not None:
+        since = local(closed.closed_at)
+        click.echo(_printable(f"it was closed already, by {closed.closed_by} since {since}: {closed.reason}"))
+
+
+@gate.command("open", epilog="\b\nExamples:\n  presend gate open\n  presend gate open --provider\n")
+@click.option(
+    "--provider",
+    is_flag=True,
+    help="Also what the provider's account fault closed; the next call closes it again if the fault stands.",
+)
+@click.option("--reason", default="none given", metavar="TEXT", help="Why, for the history.")
+@_by
+@_json
+def open_(provider: bool, reason: str, by: str | None, as_json: bool) -> None:
+    """Open the gate that was closed by hand. Exit code 1 where another one still is closed."""
+    from worker.storage import engine
+    from worker.storage import gate as gates
+
+    who, why = _who(by), _reason(reason)
+
+    def reopen(to: Any) -> tuple[list[ClosedGate], list[ClosedGate]]:
+        found = gates.closed(to)
+        opening = [one for one in found if one.by_hand or provider]
+        opened = [one for one in opening if gates.reopen(to, one.account, by=who, reason=why)]
+        return opened, [one for one in found if one not in opening]
+
+    with _database() as database:
+        opened, left = engine.transact(database, reopen)
+    if as_json:
+        print_json({"opened": list(map(_gate_shown, opened)), "stopped": list(map(_gate_shown, left))})
+    else:
+        for one in opened:
+            was = f"closed by {one.closed_by}: {one.reason}"
+            click.echo(_printable(f"opened the {gates.subject(one.account)}, {was}"))
+        if not opened and not left:
+            click.echo("the gate is open")
+    if left:
+        what = ", ".join(f"{gates.subject(one.account)} ({one.reason})" for one in left)
+        raise Failure(f"still closed by the provider's account fault: {what}. To go on, {_MEND}")
+
+
+@contextmanager
+def _database() -> Iterator[Engine]:
+    from worker import config
+    from worker.storage.engine import connect
+
+    database = connect(config.load().database_url, connections=1)
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+def _who(by: str | None) -> str:
+    """The name to write down."""
+    try:
+        who = (by if by is not None else getpass.getuser()).strip()
+    except OSError:  # a container's user has no name
+        who = ""
+    if not who:
+        raise click.UsageError("say who you are: --by NAME")
+    if who in _RESERVED:
+        raise click.UsageError(
+            f"{who!r} is what presend calls itself in the history: name a person with --by"
+        )
+    return who
+
+
+def _reason(text: str) -> str:
+    """The reason to write down; a number in it is masked, for the history is kept."""
+    from worker.portability.msisdn import mask_all
+
+    if not text.strip():
+        raise click.UsageError("say why: --reason TEXT")
+    return mask_all(text.strip())
+
+
+def _gate_shown(closed: ClosedGate) -> dict[str, Any]:
+    from worker.storage.gate import subject
+
+    return {
+        "what": subject(closed.account),
+        "since": closed.closed_at.isoformat(),
+        "by": closed.closed_by,
+        "reason": closed.reason,
+        "next_step": _OPEN_BY_HAND if closed.by_hand else _MEND,
+    }
+
+
+def _pause_shown(paused: PausedLane) -> dict[str, Any]:
+    return {
+        "what": f"lane {paused.lane}",
+        "since": paused.paused_at.isoformat(),
+        "by": paused.paused_by,
+        "reason": paused.reason,
+        "next_step": f"celery -A worker.app control resume_lane {paused.lane}",
+    }
+
+
+def _action_shown(action: OperatorAction) -> dict[str, Any]:
+    return {
+        "at": action.at.isoformat(),
+        "who": action.who,
+        "action": action.action,
+        "subject": action.subject,
+        "reason": action.reason,
+    }
+
+
+def _stops_table(stops: list[dict[str, Any]]) -> Any:
+    from datetime import datetime
+
+    return _table(
+        ("stopped", "since", "by", "why", "what to do"),
+        [
+            (
+                stop["what"],
+                local(datetime.fromisoformat(stop["since"])),
+                stop["by"],
+                stop["reason"],
+                stop["next_step"],
+            )
+            for stop in stops
+        ],
+    )
+
+
+def _history_table(actions: list[OperatorAction]) -> Any:
+    return _table(
+        ("at", "who", "did", "to", "why"),
+        [(local(one.at), one.who, one.action, one.subject, one.reason) for one in actions],
+    )
+
+
+def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_printable(cell)) for cell in row))
+    return table
+
+
+def _printable(text: str) -> str:
+    """Words a stranger wrote, made safe for a terminal: masked and printable."""
+    from worker.portability.msisdn import mask_all
+
+    return "".join(each if each.isprintable() else "·" for each in mask_all(text))

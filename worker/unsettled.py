@@ -1,0 +1,52 @@
+"""Messages that are held: received over this connection, and neither acknowledged nor given back.
+
+Celery's own lists, which Flower and ``celery inspect`` show, are kept beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import takewhile
+
+from celery.worker import state
+
+from worker.deliveries import Delivery
+
+
+class Unsettled:
+    """The messages held, oldest first. Used by the consumer's thread alone."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # each with the monotonic moment of its receipt
+        self._held: dict[Delivery, float] = {}
+
+    def add(self, delivery: Delivery) -> None:
+        """Hold a message."""
+        self._held[delivery] = self._clock()
+        state.task_reserved(delivery)
+
+    def begin(self, delivery: Delivery) -> bool:
+        """Note that a batch has taken the message; return whether it still is held."""
+        if delivery not in self._held:
+            return False
+        state.task_accepted(delivery)
+        return True
+
+    def remove(self, delivery: Delivery) -> bool:
+        """Hold a message no more; return whether it still was held."""
+        if self._held.pop(delivery, None) is None:
+            return False
+        state.task_ready(delivery)
+        return True
+
+    def clear(self) -> None:
+        """Hold none: the connection is gone, and the broker delivers them again."""
+        for delivery in list(self._held):
+            self.remove(delivery)
+
+    def held_for(self, seconds: float) -> list[Delivery]:
+        """Return the messages held for so long."""
+        since = self._clock() - seconds
+        return [one for one, _ in takewhile(lambda held: held[1] <= since, self._held.items())]
