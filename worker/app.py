@@ -17,10 +17,6 @@ from worker.consumer import Drain, LeaveStoppedLanes
 from worker.portability.requests import Lane
 from worker.queues import lane_queues
 
-_VISIBILITY_SECONDS = 300
-"""Redis: an unacknowledged message is given to another worker after so long. Several times the longest
-hold of a batch; Celery's hour would leave a shopper's message lying after a crash."""
-
 
 class PresendApp(Celery):
     """Celery, configured from presend's settings when somebody first asks."""
@@ -63,6 +59,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "broker_connection_retry_on_startup": True,
+        # Celery would give up after a hundred tries, and end the worker.
+        "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
         "broker_heartbeat": 10,
         "broker_transport_options": _transport_options(settings),
@@ -73,10 +71,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_is_redis:
         return {
-            "visibility_timeout": _VISIBILITY_SECONDS,
-            # Celery's own throttle would look for lost messages every 100 s only.
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
+            # kombu would wait for ever for an answer that a dead connection cannot bring
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
         }

@@ -14,7 +14,7 @@ from kombu import Connection
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from worker import config
+from worker import config, redis_broker
 from worker.buyer import Buyer
 from worker.carrier.client import HttpCarrier
 from worker.config import Settings
@@ -168,12 +168,14 @@ def consumer_parts() -> Parts:
 def upkeep() -> Upkeep:
     """Return this process's upkeep."""
     presend = this_process()
+    if presend.settings.broker_is_redis:
+        redis_broker.install()
     return Upkeep(
         database=presend.database,
         carrier=presend.carrier,
         publisher=presend.publisher,
         intake=intakes(presend.settings),
-        amqp_url=None if presend.settings.broker_is_redis else presend.settings.broker_url,
+        broker_url=presend.settings.broker_url,
         account=presend.account,
         retention=retention(presend.settings),
     )

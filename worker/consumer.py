@@ -29,6 +29,8 @@ from worker.queues import dead_queue
 log = logs.get(__name__)
 
 _STOPPING = (CLOSE, TERMINATE)
+_RECONNECT_SECONDS = 4
+"""The longest pause between two tries to reach a broker that is away."""
 _EXIT_CONFIG = 78
 """sysexits' EX_CONFIG: starting again will not help before somebody mends the queue."""
 
@@ -126,6 +128,16 @@ class QueueConsumer(Consumer):
             self._feed.start_nothing_more()
         # in a thread: a handler must not wait for a lock that the thread it interrupts may hold
         threading.Thread(target=self.hub.call_soon, args=(_do_nothing,), daemon=True).start()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes; try often enough to be back soon after the broker is.
+
+        Celery leaves kombu's pause between two tries, which grows to half a minute.
+        """
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=_RECONNECT_SECONDS
+        )
+        return super().ensure_connected(conn)
 
     def update_strategies(self) -> None:
         """Start a generation: called by Celery at every (re)connection, before messages flow."""

@@ -1,4 +1,4 @@
-"""``presend.dead``: where RabbitMQ puts a message whose consumers died too often."""
+"""``presend.dead``: where the broker puts a message whose consumers died too often."""
 
 from __future__ import annotations
 

@@ -13,7 +13,10 @@ from kombu import Exchange, Queue
 from worker.portability.requests import Lane
 
 DEAD_QUEUE = "presend.dead"
-"""Where RabbitMQ puts a message that killed its consumers too often; upkeep empties it."""
+"""Where the broker puts a message that killed its consumers too often; upkeep empties it."""
+
+DELIVERY_LIMIT = 100
+"""How often that is."""
 
 
 class QueueTask(NamedTuple):
@@ -34,7 +37,7 @@ TASKS = {
 
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",
-    "x-delivery-limit": 100,
+    "x-delivery-limit": DELIVERY_LIMIT,
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD_QUEUE,
     "x-dead-letter-strategy": "at-least-once",

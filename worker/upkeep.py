@@ -45,7 +45,7 @@ class Upkeep:
         carrier: CarrierLookup,
         publisher: Publisher,
         intake: Mapping[Lane, Intake],
-        amqp_url: str | None,
+        broker_url: str | None,
         account: str = "",
         retention: Retention | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -54,7 +54,7 @@ class Upkeep:
         self._carrier = carrier
         self._publisher = publisher
         self._intake = intake
-        self._amqp_url = amqp_url
+        self._broker_url = broker_url
         self._account = account
         self._now = now
         self._retention = retention
@@ -130,10 +130,10 @@ class Upkeep:
             log.warning("gate_opened", was_closed_for=closed.reason)
 
     def empty_dead_queue(self) -> None:
-        """Park what RabbitMQ gave up delivering; what was decided all the same is sent again instead."""
-        if self._amqp_url is None:
+        """Park what the broker gave up delivering; what was decided all the same is sent again instead."""
+        if self._broker_url is None:
             return
-        for message, acknowledge in dead_queue.messages(self._amqp_url):
+        for message, acknowledge in dead_queue.messages(self._broker_url):
             items = dead_queue.items(message, self._intake)
             self._publisher.publish(engine.transact(self._database, partial(_settle_dead, items=items)))
             acknowledge()

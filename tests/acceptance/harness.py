@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import redis
 from celery import Celery
 from kombu import pools
 from psycopg.rows import dict_row
@@ -22,12 +21,10 @@ from tests.acceptance.processes import Process, celery
 from tests.acceptance.producer import producer
 from tests.acceptance.provider import WatchedSandbox
 from tests.acceptance.waiting import eventually
-from tests.services import connect_amqp
+from tests.services import connect_amqp, messages_left
 from worker.sandbox.provider import DEFAULT_APIKEY
 from worker.sandbox.serving import serving
 
-VISIBILITY_SECONDS = 300
-"""After so long Redis' transport gives a dead worker's messages to another one."""
 RELAYED_SECONDS = 45.0
 QUEUES = ("recharge", "sms", "presend.dead")
 
@@ -144,12 +141,9 @@ class Place:
         return rows
 
     def messages_left(self) -> dict[str, int]:
-        """Messages in the queues, by queue; on Redis also those delivered and not acknowledged."""
+        """Messages in the queues, by queue; on Redis also those delivered and not acknowledged (`held`)."""
         if self.on_redis:
-            with redis.Redis.from_url(self.broker_url) as client:
-                left = {name: client.llen(name) for name in QUEUES}
-                left |= {"unacked": client.hlen("unacked"), "unacked_index": client.zcard("unacked_index")}
-                return {name: int(number) for name, number in left.items() if number}  # type: ignore[arg-type]
+            return messages_left(self.broker_url, QUEUES)
         connection = connect_amqp(self.broker_url)
         left = {}
         for name in QUEUES:
@@ -160,23 +154,6 @@ class Place:
                 continue
         connection.close()
         return {name: number for name, number in left.items() if number}
-
-    def make_unacked_old(self) -> None:
-        """On Redis: what was handed out and not acknowledged becomes old enough to be handed out again."""
-        if self.on_redis:
-            with redis.Redis.from_url(self.broker_url) as client:
-                for tag in client.zrange("unacked_index", 0, -1):  # type: ignore[union-attr]
-                    client.zadd("unacked_index", {tag: time.time() - VISIBILITY_SECONDS - 1}, xx=True)
-
-    def received_all(self) -> None:
-        """Wait until the workers have received what was sent.
-
-        What Redis hands out in the very instant of a kill or a cut can be lost: its reply goes to nobody, and
-        the message is registered as unacknowledged only after it. The README says so.
-        """
-        eventually(lambda: not {"sms", "recharge"} & set(self.messages_left()), "empty queues")
-        if self.on_redis:
-            time.sleep(0.05)  # popped; registered a round trip later
 
     def stop(self) -> None:
         """Ask every process to stop; each must do so in order. Then nothing may be left."""

@@ -20,7 +20,6 @@ def test_a_killed_call_is_listed_as_lost_and_made_again(here: Place) -> None:
     here.sandbox.latency = Latency(1.0, 1.0)
     here.send_many("sms", numbers[100:])
     killed_call = here.sandbox.wait_for_call(2)
-    here.received_all()
     victim.kill()
     on_the_wire = {mobile for call in here.sandbox.in_flight() for mobile in call.mobiles}
     assert set(killed_call.mobiles) <= on_the_wire
@@ -30,7 +29,6 @@ def test_a_killed_call_is_listed_as_lost_and_made_again(here: Place) -> None:
     assert named == len(on_the_wire)
 
     here.sandbox.latency = Latency(scale=0)
-    here.make_unacked_old()
     here.worker("sms")
     rows = here.check_settled(400)
     here.stop()

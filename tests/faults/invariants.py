@@ -59,12 +59,6 @@ class Report:
     def object(self, invariant: str, what: str) -> None:
         self.broken.setdefault(invariant, []).append(what)
 
-    def forgive_losses(self) -> None:
-        """Take back the objections to lost items; they stay counted."""
-        left = [what for what in self.broken.pop("I1", []) if not what.startswith("lost: ")]
-        if left:
-            self.broken["I1"] = left
-
     def raise_if_broken(self) -> None:
         """Raise ``BrokenError`` with a readable list."""
         if self.broken:

@@ -15,7 +15,6 @@ from typing import Any
 
 import amqp
 import psycopg
-import redis
 
 from tests.acceptance.processes import Process
 from tests.acceptance.waiting import eventually
@@ -23,7 +22,7 @@ from tests.faults import collector, evidence
 from tests.faults.evidence import Evidence
 from tests.faults.tracing import Kill
 from tests.faults.traffic import SETTINGS, Plan
-from tests.services import connect_amqp
+from tests.services import connect_amqp, messages_left
 from worker.sandbox.provider import DEFAULT_APIKEY
 
 QUEUES = ("recharge", "sms", "presend.dead")
@@ -45,7 +44,7 @@ class Scene:
     seed: int
     settings: dict[str, str] = field(default_factory=dict)
     latency: float = 1.0
-    # cuts two waits short: the relay's half minute, and Redis' time until it delivers again
+    # cuts the relay's half minute short
     hurried: bool = False
     kills: list[Kill] = field(default_factory=list)
     # POSIX seconds from and to of whatever else was done, such as a service being down
@@ -149,7 +148,6 @@ class Scene:
         seen, seen_at = 0, time.monotonic()
         while seen < wanted and time.monotonic() - seen_at < patience_seconds:
             time.sleep(0.2)
-            self._make_unacked_old()
             now = self._count(
                 "SELECT (SELECT count(*) FROM check_request) + (SELECT count(*) FROM dead_letter)"
             )
@@ -199,10 +197,7 @@ class Scene:
     def queued(self) -> dict[str, int]:
         """Messages in the queues, by queue; on Redis also the unacknowledged ones."""
         if self.on_redis:
-            with redis.Redis.from_url(self.broker_url) as client:
-                found: dict[str, Any] = {name: client.llen(name) for name in QUEUES}
-                found |= {"unacked": client.hlen("unacked"), "unacked_index": client.zcard("unacked_index")}
-            return {name: int(left) for name, left in found.items() if left}
+            return messages_left(self.broker_url, QUEUES)
         found = {}
         with connect_amqp(self.broker_url) as connection:
             for name in (*QUEUES, collector.QUEUE):
@@ -210,17 +205,8 @@ class Scene:
                     found[name] = connection.channel().queue_declare(name, passive=True).message_count
         return {name: left for name, left in found.items() if left}
 
-    def _make_unacked_old(self) -> None:
-        """On Redis, hurried: what was handed out and not acknowledged for a while is handed out again."""
-        if self.hurried and self.on_redis:
-            with redis.Redis.from_url(self.broker_url) as client:
-                held: Any = client.zrangebyscore("unacked_index", 2, time.time() - 2 * _HURRIED_SECONDS)
-                if held:
-                    client.zadd("unacked_index", dict.fromkeys(held, 1.0), xx=True)
-
     def _unfinished(self) -> int:
         """Calls open, numbers in flight, batches unmarked, messages in queues."""
-        self._make_unacked_old()
         return self._count(
             "SELECT (SELECT count(*) FROM lookup_call WHERE outcome = 'calling')"
             " + (SELECT count(*) FROM in_flight)"

@@ -172,7 +172,7 @@ def test_durable_engines_write_everything_down_and_sort_by_code_point(folder: Pa
         assert query(engines.database_url, "SELECT upper('é')") == "É"
         with redis.Redis.from_url(engines.redis_url, decode_responses=True) as client:
             assert client.config_get("appendonly") == {"appendonly": "yes"}
-            assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
+            assert client.config_get("appendfsync") == {"appendfsync": "always"}
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 

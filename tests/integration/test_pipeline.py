@@ -97,7 +97,7 @@ class Bench:
             carrier=self.sandbox.account(DEFAULT_APIKEY),
             publisher=self.publisher,
             intake={},
-            amqp_url=None,
+            broker_url=None,
         )
 
     def rows(self, query: str, **parameters: Any) -> list[Any]:

@@ -22,7 +22,7 @@ from tests.services.postgres import (
     run_sql,
 )
 from tests.services.rabbitmq import VirtualHost, amqp_answers, connect_amqp, delete_queues, virtual_host
-from tests.services.redis_databases import flush, redis_answers, redis_database
+from tests.services.redis_databases import flush, messages_left, redis_answers, redis_database
 from worker.embedded import Engines, embedded
 from worker.errors import SettingsError
 
@@ -36,6 +36,7 @@ __all__ = [
     "drop_stale_databases",
     "flush",
     "is_stale",
+    "messages_left",
     "missing",
     "run_sql",
     "unique_name",

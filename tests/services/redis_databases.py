@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -52,6 +53,15 @@ def redis_database(server: str) -> Iterator[str]:
 def _empty(url: str) -> bool:
     with redis.Redis.from_url(url) as client:
         return client.dbsize() == 0
+
+
+def messages_left(url: str, queues: Iterable[str]) -> dict[str, int]:
+    """Messages in presend's queues, by queue, and those taken and not acknowledged (`held`)."""
+    with redis.Redis.from_url(url) as client:
+        left: dict[str, Any] = {name: client.llen(name) for name in queues}
+        fields = (field for key in client.scan_iter("presend:held:*") for field in client.hkeys(key))
+        left["held"] = sum(field.isdigit() for field in fields)
+    return {name: number for name, number in left.items() if number}
 
 
 def flush(url: str) -> None:

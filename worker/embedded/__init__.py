@@ -51,10 +51,10 @@ class Engines:
 def embedded(folder: Path, *, durable: bool = True, fresh: bool = False) -> Iterator[Engines]:
     """Run both engines on `folder` (made if missing) until the block ends, however it ends.
 
-    Durable: what PostgreSQL committed survives anything, what Valkey acknowledged all but the last second.
-    Not durable (tests): a clean stop keeps it, a crash may not. Fresh: begins with empty engines, whatever
-    was in the folder, and keeps no data. A SIGTERM or SIGHUP that nobody handles ends the block as Ctrl-C
-    does. Raises SettingsError where the engines cannot run, and says what to do.
+    Durable: what PostgreSQL committed and Valkey acknowledged survives anything. Not durable (tests): a clean
+    stop keeps it, a crash may not. Fresh: begins with empty engines, whatever was in the folder, and keeps no
+    data. A SIGTERM or SIGHUP that nobody handles ends the block as Ctrl-C does. Raises SettingsError where
+    the engines cannot run, and says what to do.
     """
     programs = installed_programs()
     folder, account = prepare(folder, programs)

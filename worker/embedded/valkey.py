@@ -22,7 +22,7 @@ requirepass {password}
 dir ./
 save ""
 appendonly {appendonly}
-appendfsync everysec
+appendfsync always
 maxmemory-policy noeviction
 maxclients 900
 set-proc-title no

@@ -19,12 +19,8 @@ def run(
     kills: int,
     seconds: float,
     patience_seconds: float = 60.0,
-    may_lose: bool = False,
 ) -> Report:
-    """Send so many messages in so many seconds and kill a random worker so often meanwhile; check the end.
-
-    ``may_lose``: lost items are counted, and objected to no further.
-    """
+    """Send so many messages in so many seconds and kill a random worker so often meanwhile; check the end."""
     chance = random.Random(scene.seed)
     scene.upkeep()
     workers = [scene.worker() for _ in range(WORKERS)]
@@ -38,8 +34,6 @@ def run(
     scene.settled(patience_seconds=patience_seconds)
     scene.stop()
     report = examine(scene.evidence())
-    if may_lose:
-        report.forgive_losses()
     report.raise_if_broken()
     return report
 
