@@ -4,9 +4,9 @@ The one way data flows, and where each step lives:
 
 1. ``intake``       a queue message becomes check requests, or a dead letter with its reason
 2. ``batching``     a lane gathers requests; ``lane`` gives it threads, ``consumer`` feeds it from the queue
-3. ``carrier``      one provider call; ``buyer`` makes and accounts for it, ``sharing`` says who buys
+3. ``carrier``      one provider call; ``asking`` says whether, ``sharing`` who buys, ``buyer`` makes it
 4. ``portability``  pure rules decide
-5. ``storing``      one transaction a batch: records, changes, ledger, outbox mark; ``storage`` has the SQL
+5. ``storage``      one transaction a batch: records, changes, ledger, outbox mark; ``store`` is the seam
 6. ``publisher``    events with confirms; then the messages are acknowledged, last of all
 
 ``pipeline`` reads like these six lines. ``bootstrap`` builds it from ``config``; ``app`` is the Celery app;

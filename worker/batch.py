@@ -17,6 +17,9 @@ CONFLICT = (
     "give each request its own reference, and count attempt up when the same one is sent again"
 )
 
+STOPPED_SECONDS = 1.0
+"""How long an sms lane pauses before it looks again whether the gate is open and the budget renewed."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -73,6 +76,14 @@ class Batch:
     def postpone(self, waiter: Waiter, seconds: float) -> None:
         """Let every request of this waiter's key wait again."""
         self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.request.key)]
+
+    def stop(self, waiter: Waiter, why: NoAnswer) -> None:
+        """Nothing may be bought for a request now: a recharge is told at once, an sms waits."""
+        if self.lane is Lane.SMS:
+            self.postpone(waiter, STOPPED_SECONDS)
+            self.outcome.pause_seconds = STOPPED_SECONDS
+        else:
+            self.found(waiter, why)
 
     def reject(self, waiter: Waiter, reason: str) -> None:
         """Give up every request of this waiter's key, with a reason."""

@@ -23,12 +23,9 @@ from worker.portability.requests import CheckRequest
 WAITERS_A_BATCH = 4 * MAX_BATCH
 """Requests one batch may carry: many may wait for one number, but a transaction must stay short."""
 
-_PROBING_AFTER = 2
-"""Lost calls in a row after which a lane asks for one number only, until one answer comes."""
 _FEW_DEADLINES = 4 * MAX_BATCH
 _SUSPECT_AFTER = 2
 """Failed calls after which a number waits behind the others: one that is never answered is no probe."""
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 30.0
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -76,9 +73,7 @@ class BatchOutcome:
     postponed: list[Postponed] = field(default_factory=list)
     # to be run again at once, in the same slot: the others did not have to wait for their call
     still_asking: list[Waiter] = field(default_factory=list)
-    # whether the provider call failed; None: no call was made
-    lost: bool | None = None
-    # seconds for which the whole lane must not call (the gate is closed)
+    # seconds for which the whole lane must not call: the gate is closed, or the provider fails
     pause_seconds: float = 0.0
 
 
@@ -90,13 +85,10 @@ class Batcher:
     linger_seconds: float
     # monotonic seconds
     clock: Callable[[], float]
-    # between 0 and 1; spreads pauses so that workers do not return together
-    jitter: Callable[[], float]
     cap: int = MAX_BATCH
     # while true no batch starts
     stopped: bool = field(default=False, init=False)
     busy: int = field(default=0, init=False)
-    lost_in_a_row: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
     _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
     _postponed: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
@@ -146,16 +138,9 @@ class Batcher:
                 taken.append(waiter)
         return taken
 
-    def done(self, *, lost: bool | None = None) -> None:
-        """Give a slot back; ``lost`` says whether its call failed (None: no call was made)."""
+    def done(self) -> None:
+        """Give a slot back."""
         self.busy -= 1
-        if lost is False:
-            self.lost_in_a_row = 0
-            self._paused_until = 0.0
-        elif lost:
-            self.lost_in_a_row += 1
-            longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** (self.lost_in_a_row - 1))
-            self.pause(longest * (0.5 + self.jitter() / 2))
 
     def pause(self, seconds: float) -> None:
         """Start no batch for so long."""
@@ -222,14 +207,12 @@ class Batcher:
     def _due_at(self) -> float | None:
         if self.stopped or not self._groups or self.busy >= self.slots:
             return None
-        if self.lost_in_a_row >= _PROBING_AFTER and self.busy:
-            return None
         oldest = next(iter(self._groups.values()))[0].arrived_at
         full = len(self._groups) >= self.cap
         return max(self._paused_until, 0.0 if full else oldest + self.linger_seconds)
 
     def _take(self) -> list[Waiter]:
-        cap = 1 if self.lost_in_a_row >= _PROBING_AFTER else self.cap
+        cap = self.cap
         batch: list[Waiter] = []
         while cap and self._groups and len(batch) < WAITERS_A_BATCH:
             _, group = self._groups.popitem(last=False)

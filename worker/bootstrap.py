@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
 from worker import config, redis_broker
+from worker.asking import Asking
 from worker.buyer import Buyer
 from worker.carrier.client import HttpCarrier
 from worker.config import Settings
@@ -31,9 +32,11 @@ from worker.publisher import Publisher, publisher_for
 from worker.results import ResultWriter
 from worker.sharing import Sharing
 from worker.storage import lane_stops
+from worker.storage.budget import Budget
 from worker.storage.engine import connect
 from worker.storage.gate import account_id
 from worker.storage.retention import Retention
+from worker.storage.store import PostgresStore
 from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
@@ -49,6 +52,7 @@ class Presend:
 
     settings: Settings
     database: Engine
+    store: PostgresStore
     carrier: HttpCarrier
     publisher: Publisher
     pipeline: Pipeline
@@ -59,6 +63,7 @@ class Presend:
         """Close every connection, for a process that goes on without it."""
         self.carrier.close()
         self.publisher.close()
+        self.store.close()
         self.database.dispose()
 
 
@@ -87,7 +92,7 @@ def _understood(setting: str, form: str) -> Iterator[None]:
 def build(settings: Settings) -> Presend:
     """Build a process's parts; connections are opened on first use."""
     slots = max(settings.slots(lane) for lane in Lane)
-    database = connect(settings.database_url, connections=2 * slots + 4)
+    database = connect(settings.database_url, connections=2 * slots + 5)
     carrier = HttpCarrier(
         settings.provider_url,
         settings.require_apikey(),
@@ -97,28 +102,34 @@ def build(settings: Settings) -> Presend:
     )
     publisher = publisher_for(settings.broker_url, stream_length=settings.stream_length)
     account = account_id(settings.provider_url, settings.require_apikey())
+    store = PostgresStore(database, daily=budget(settings))
     buyer = Buyer(
         carrier,
-        database,
+        store,
         timeout_seconds=settings.provider_timeout_seconds,
         billed_codes=settings.billed_codes,
     )
     its_rules = rules(settings)
+    sharing = Sharing(
+        store,
+        its_rules,
+        provider=settings.provider_url,
+        patience_seconds=settings.recharge_share_wait_seconds,
+        hold_seconds=buyer.hold_seconds,
+    )
     pipeline = Pipeline(
-        database=database,
-        sharing=Sharing(
-            database,
-            its_rules,
-            provider=settings.provider_url,
-            patience_seconds=settings.recharge_share_wait_seconds,
-            hold_seconds=buyer.hold_seconds,
-        ),
-        buyer=buyer,
+        store=store,
+        asking=Asking(store=store, sharing=sharing, buyer=buyer, account=account),
         publisher=publisher,
         rules=its_rules,
         account=account,
     )
-    return Presend(settings, database, carrier, publisher, pipeline, account)
+    return Presend(settings, database, store, carrier, publisher, pipeline, account)
+
+
+def budget(settings: Settings) -> Budget:
+    """Return what may be bought a day."""
+    return Budget(settings.daily_budget, settings.budget_reserve, settings.timezone)
 
 
 def rules(settings: Settings) -> Rules:
@@ -159,7 +170,11 @@ def consumer_parts() -> Parts:
         linger_seconds={lane: settings.linger_seconds(lane) for lane in _QUEUE_LANES},
         lane_control=LaneControl(
             presend.database,
-            causes=(lane_stops.paused, partial(lane_stops.gate_closed, account=presend.account)),
+            causes=(
+                lane_stops.paused,
+                partial(lane_stops.gate_closed, account=presend.account),
+                partial(lane_stops.budget_spent, daily=budget(settings)),
+            ),
         ),
         longest_wait_seconds=_LONGEST_WAIT_SECONDS["redis" if settings.broker_is_redis else "rabbitmq"],
     )
@@ -172,6 +187,7 @@ def upkeep() -> Upkeep:
         redis_broker.install()
     return Upkeep(
         database=presend.database,
+        store=presend.store,
         carrier=presend.carrier,
         publisher=presend.publisher,
         intake=intakes(presend.settings),

@@ -11,10 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine
-
 from worker import logs
-from worker.carrier.protocol import Answer, CarrierLookup, Unanswered
+from worker.carrier.protocol import Answer, CarrierLookup, FeeType, Unanswered
 from worker.errors import (
     AccountFault,
     AnswerLost,
@@ -25,15 +23,17 @@ from worker.errors import (
     TransientFault,
 )
 from worker.portability.records import AnsweredFrom, Finding, PortRecord, Status
-from worker.storage import calls, engine
-from worker.storage.calls import Call
+from worker.storage import calls
+from worker.storage.calls import Call, EndedCall
 from worker.storage.ids import new_id
+from worker.storage.store import Store
 
 log = logs.get(__name__)
 
 TWO_REFUSED = "the provider refuses one number after the other with code 1, while /balance is well"
 
 _ACCOUNT_CODES = {-1, -5, -6}
+_NO_BALANCE = -5
 _MARGIN_SECONDS = 5.0
 """A call's numbers are held this much longer than its time-out: the time to commit its answer."""
 
@@ -68,21 +68,12 @@ class Bought:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EndedCall:
-    """How a call ended; written in the transaction that stores its answers."""
-
-    call: Call
-    msisdns: Sequence[str]
-    outcome: str
-    answered_at: datetime | None
-    billed: int | None
-
-
 @dataclass(slots=True)
 class Purchase:
     """What became of the numbers that were asked for."""
 
+    # the call that claimed them
+    call_id: str
     bought: dict[str, Bought] = field(default_factory=dict)
     # numbers without an answer -> whether they may have been billed all the same
     unanswered: dict[str, bool] = field(default_factory=dict)
@@ -102,14 +93,14 @@ class Buyer:
     def __init__(
         self,
         carrier: CarrierLookup,
-        database: Engine,
+        store: Store,
         *,
         timeout_seconds: tuple[float, float],
         billed_codes: frozenset[int],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._carrier = carrier
-        self._database = database
+        self._store = store
         self._single_seconds, self._batch_seconds = timeout_seconds
         self._billed_codes = billed_codes
         self._now = now
@@ -122,7 +113,7 @@ class Buyer:
 
     def buy(self, call: Call, msisdns: Collection[str]) -> Purchase:
         """Ask for numbers that ``call`` holds; every one ends in ``bought`` or ``unanswered``."""
-        purchase = Purchase()
+        purchase = Purchase(call.id)
         parts = deque([(call, list(msisdns))])
         while parts:
             part, numbers = parts.popleft()
@@ -146,6 +137,10 @@ class Buyer:
         except RequestRefused as exc:
             return self._refused(purchase, call, numbers, exc)
         except AccountFault as exc:
+            parts = self._cut_to_balance(numbers) if exc.code == _NO_BALANCE else []
+            if parts:
+                self._end(purchase, call, [], calls.REFUSED, billed=0)
+                return parts
             self._stopped(purchase, call, numbers, exc)
         except AnswerLost as exc:
             self._failed(purchase, call, numbers, exc, outcome=calls.LOST, billed=None)
@@ -174,13 +169,14 @@ class Buyer:
                 alone.append([item.msisdn])
             else:
                 self._leave(purchase, [item.msisdn], maybe_billed=item.code is None)
-        nameless = any(item.code is None for item in missing)
+        nameless = [item.msisdn for item in missing if item.code is None]
         passing = any(item.code not in {1, *_ACCOUNT_CODES} for item in missing)
         asked_again = {msisdn for group in alone for msisdn in group}
         settled = [answer.msisdn for answer in answers if answer.msisdn not in asked_again]
         # -8 of one item among answered ones is that number's trouble, not the provider's
-        purchase.lost = purchase.lost or nameless or (passing and len(missing) == len(answers))
-        self._end(purchase, call, settled, calls.LOST if nameless else calls.ANSWERED, billed=billed)
+        purchase.lost = purchase.lost or bool(nameless) or (passing and len(missing) == len(answers))
+        outcome = calls.LOST if nameless else calls.ANSWERED
+        self._end(purchase, call, settled, outcome, billed=billed, unanswered=nameless)
         return alone
 
     def _refused(
@@ -228,6 +224,18 @@ class Buyer:
             return None
         return None
 
+    def _cut_to_balance(self, numbers: list[str]) -> list[list[str]]:
+        """What a prepaid balance still pays for, and the rest; nothing where it pays for none of these."""
+        try:
+            balance = self._carrier.balance()
+        except CarrierError:
+            return []
+        if balance.fee_type is not FeeType.PREPAID or not balance.can_buy or len(numbers) == 1:
+            return []
+        paid = min(balance.balance, len(numbers) - 1)  # fewer each time, whatever /balance says
+        log.warning("batch_cut_to_balance", numbers=len(numbers), paid=paid)
+        return [numbers[:paid], numbers[paid:]]
+
     def _stopped(self, purchase: Purchase, call: Call, numbers: Sequence[str], fault: AccountFault) -> None:
         """End the purchase: the account cannot buy, and these numbers were not sold."""
         purchase.account_fault = fault
@@ -256,7 +264,8 @@ class Buyer:
         )
         # the provider that refuses one number is well; one that refuses every number is not
         purchase.lost = purchase.lost or not isinstance(fault, RequestRefused) or len(purchase.refused) > 1
-        self._end(purchase, call, numbers, outcome, billed=billed)
+        unanswered = numbers if billed is None else ()
+        self._end(purchase, call, numbers, outcome, billed=billed, unanswered=unanswered)
         self._leave(purchase, numbers, maybe_billed=billed is None)
 
     def _named(self, purchase: Purchase, parent: Call, numbers: Sequence[str]) -> Call | None:
@@ -269,7 +278,7 @@ class Buyer:
             hold_seconds=self.hold_seconds(len(numbers)),
         )
         try:
-            engine.read(self._database, lambda to: calls.split(to, call, numbers, from_id=parent.id))
+            self._store.split(call, numbers, from_id=parent.id)
         except StorageUnavailable as exc:
             log.warning("call_not_made", batch_id=call.batch_id, numbers=len(numbers), error=str(exc))
             self._leave(purchase, numbers, maybe_billed=False)
@@ -277,10 +286,17 @@ class Buyer:
         return call
 
     def _end(
-        self, purchase: Purchase, call: Call, numbers: Sequence[str], outcome: str, *, billed: int | None
+        self,
+        purchase: Purchase,
+        call: Call,
+        numbers: Sequence[str],
+        outcome: str,
+        *,
+        billed: int | None,
+        unanswered: Sequence[str] = (),
     ) -> None:
         answered_at = None if outcome == calls.LOST and billed is None else self._now()
-        purchase.ended.append(EndedCall(call, numbers, outcome, answered_at, billed))
+        purchase.ended.append(EndedCall(call, numbers, outcome, answered_at, billed, unanswered))
 
     @staticmethod
     def _leave(purchase: Purchase, numbers: Sequence[str], *, maybe_billed: bool) -> None:

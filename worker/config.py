@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -47,6 +48,13 @@ class Settings(BaseSettings):
     provider_timeout_seconds: Annotated[tuple[float, float], NoDecode] = (3.0, 15.0)
     # Codes the provider bills a look-up for
     billed_codes: Annotated[frozenset[int], NoDecode] = frozenset({0, -4})
+
+    # Numbers that may be bought a day; 0: no bound
+    daily_budget: Annotated[int, Field(ge=0)] = 0
+    # Share of the budget that only recharges and direct callers may use
+    budget_reserve: Annotated[float, Field(ge=0, le=1)] = 0.2
+    # IANA name of the zone whose midnight ends the budget's day
+    timezone: str = "Asia/Shanghai"
 
     # Provider calls in flight at once, per process and lane
     recharge_slots: Slots = 8
@@ -123,6 +131,15 @@ class Settings(BaseSettings):
         if not all("!" <= each <= "~" for each in apikey):
             raise ValueError(f"{form}, this one holds others")
         return apikey
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("must be an IANA time zone, as Asia/Shanghai") from None
+        return name
 
     @field_validator("provider_timeout_seconds", mode="before")
     @classmethod

@@ -177,7 +177,7 @@ class Feed:
 
     def close(self) -> None:
         """Finish the batches in flight, start no new call; unfinished messages go back to the queue."""
-        self._parts.pipeline.giving_up.set()
+        self._parts.pipeline.give_up()
         deadline = time.monotonic() + SHUTDOWN_SECONDS
         for lane in self._lanes.values():
             if not lane.close(timeout_seconds=max(0.0, deadline - time.monotonic())):

@@ -7,7 +7,6 @@ Knows no Celery: the consumer feeds a lane from the queue, the front door feeds 
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -51,7 +50,7 @@ class LaneRunner:
         self._run_batch = run_batch
         self._settle = settle
         self._started = started
-        self._batcher = Batcher(slots=slots, linger_seconds=linger_seconds, clock=clock, jitter=random.random)
+        self._batcher = Batcher(slots=slots, linger_seconds=linger_seconds, clock=clock)
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
@@ -111,7 +110,6 @@ class LaneRunner:
                 "waiting": self._batcher.waiting,
                 "slots": self._batcher.slots,
                 "busy": self._batcher.busy,
-                "lost_in_a_row": self._batcher.lost_in_a_row,
             }
 
     def _dispatch(self) -> None:
@@ -162,7 +160,7 @@ class LaneRunner:
     def _return(self, outcome: BatchOutcome, *, takes_slot: bool) -> None:
         with self._changed:
             if takes_slot:
-                self._batcher.done(lost=outcome.lost)
+                self._batcher.done()
             for postponed in outcome.postponed:
                 self._batcher.postpone([postponed.waiter], postponed.seconds)
             if outcome.pause_seconds:

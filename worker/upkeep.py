@@ -19,11 +19,13 @@ from worker.carrier.protocol import CarrierLookup
 from worker.errors import CarrierError, NotConfirmed, StorageUnavailable
 from worker.intake import Intake
 from worker.portability import events
+from worker.portability.records import CheckedRequest, PortChange
 from worker.portability.requests import Lane, RequestKey
 from worker.publisher import Publisher
-from worker.storage import calls, dead_letters, engine, gate, ledger, outbox, port_records, retention
+from worker.storage import dead_letters, engine, gate, ledger, retention
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.retention import NEVER_REPLAYED, PRUNED, Retention
+from worker.storage.store import Store
 
 log = logs.get(__name__)
 
@@ -42,6 +44,7 @@ class Upkeep:
         self,
         *,
         database: Engine,
+        store: Store,
         carrier: CarrierLookup,
         publisher: Publisher,
         intake: Mapping[Lane, Intake],
@@ -51,6 +54,7 @@ class Upkeep:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
+        self._store = store
         self._carrier = carrier
         self._publisher = publisher
         self._intake = intake
@@ -85,7 +89,7 @@ class Upkeep:
         """One round of every chore; one that fails does not keep the others from their turn."""
         for chore in (
             self.relay,
-            self.give_up_overdue_calls,
+            self.give_up_dead_calls,
             self.watch_gate,
             self.empty_dead_queue,
             self.prune,
@@ -97,24 +101,19 @@ class Upkeep:
 
     def relay(self, *, older_than_seconds: float = _RELAY_AFTER_SECONDS) -> int:
         """Send again, byte-equal, the events of batches nobody saw confirmed; return how many batches."""
-
-        def resend(connection: Connection) -> int:
-            stale = outbox.stale_batches(
-                connection, older_than_seconds=older_than_seconds, most=_BATCHES_A_RELAY
-            )
-            for batch_id in stale:
-                self._publisher.publish(_events_of(connection, batch_id))
-                outbox.mark_emitted(connection, batch_id, self._now())
-            return len(stale)
-
-        sent = engine.transact(self._database, resend)
+        sent = self._store.relay(
+            lambda rows, changes: self._publisher.publish(_events_of(rows, changes)),
+            older_than_seconds=older_than_seconds,
+            most=_BATCHES_A_RELAY,
+            now=self._now,
+        )
         if sent:
             log.warning("events_relayed", batches=sent)
         return sent
 
-    def give_up_overdue_calls(self) -> None:
+    def give_up_dead_calls(self) -> None:
         """Mark calls whose process died as lost, and let go of the numbers they held."""
-        engine.transact(self._database, calls.give_up_overdue)
+        self._store.give_up_dead_calls()
 
     def watch_gate(self) -> None:
         """Open a gate the provider's account closed, once ``/balance`` is well again."""
@@ -166,10 +165,8 @@ def _settle_dead(
     return [events.of_check(row) for row in decided.values()]
 
 
-def _events_of(connection: Connection, batch_id: str) -> list[events.Event]:
+def _events_of(rows: Sequence[CheckedRequest], changes: Sequence[PortChange]) -> list[events.Event]:
     """A batch's events, as they were sent or should have been."""
-    rows = ledger.of_batch(connection, batch_id)
-    changes = port_records.changes_of_batch(connection, batch_id)
     return [
         *(events.of_check(row) for row in rows if row.lane is not Lane.DIRECT),
         *map(events.of_port_change, changes),

@@ -87,6 +87,9 @@ def upgrade() -> None:
         sa.Column("overtaken", sa.ARRAY(sa.BigInteger)),
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("until", MOMENT, nullable=False),
+        sa.Column("owner", sa.Integer, nullable=False),
+        sa.Column("reserved", sa.Integer),
+        sa.Column("budget_day", sa.Date),
         sa.PrimaryKeyConstraint("id", name="lookup_call_pkey"),
     )
     op.create_index(
@@ -115,7 +118,6 @@ def upgrade() -> None:
         sa.Column("call_id", sa.Uuid, nullable=False),
         sa.Column("until", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("msisdn", name="in_flight_pkey"),
-        prefixes=["UNLOGGED"],
     )
     op.create_table(
         "check_request",
@@ -173,6 +175,23 @@ def upgrade() -> None:
     )
     op.create_index("operator_action_at_idx", "operator_action", ["at"])
     op.create_table(
+        "lane_breaker",
+        sa.Column("account", sa.Text, nullable=False),
+        sa.Column("lane", sa.Text, nullable=False),
+        sa.Column("lost_in_a_row", sa.Integer, nullable=False),
+        sa.Column("pauses", sa.Integer, nullable=False),
+        sa.Column("next_call_at", MOMENT, nullable=False),
+        sa.Column("probing_until", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("account", "lane", name="lane_breaker_pkey"),
+    )
+    op.create_table(
+        "budget_day",
+        sa.Column("day", sa.Date, nullable=False),
+        sa.Column("taken", sa.Integer, nullable=False),
+        sa.Column("changed_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("day", name="budget_day_pkey"),
+    )
+    op.create_table(
         "dead_letter",
         sa.Column("id", sa.Uuid, nullable=False),
         sa.Column("task", sa.Text),
@@ -203,6 +222,8 @@ def downgrade() -> None:
         "dead_letter",
         "operator_action",
         "lane_pause",
+        "budget_day",
+        "lane_breaker",
         "gate",
         "check_request",
         "in_flight",

@@ -126,7 +126,7 @@ def leave_traces_of_trouble(here: Place, number: str) -> None:
     with psycopg.connect(here.database_url) as connection:
         connection.execute(
             "INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, unanswered, overtaken,"
-            " outcome, until) VALUES (%s, %s, 'recharge', 'p', now(), 2, %s, %s, 'lost', now())",
+            " outcome, until, owner) VALUES (%s, %s, 'recharge', 'p', now(), 2, %s, %s, 'lost', now(), 1)",
             (uuid.uuid4(), uuid.uuid4(), [int(number), 13800000000], [int(number)]),
         )
         connection.execute(

@@ -54,8 +54,8 @@ def test_a_number_in_an_open_call_is_refused(
 ) -> None:
     call = uuid.uuid4()
     connection.execute(
-        "INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until)"
-        " VALUES (%s, %s, 'sms', 'p', now(), 1, 'calling', now() + interval '1 minute')",
+        "INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner)"
+        " VALUES (%s, %s, 'sms', 'p', now(), 1, 'calling', now() + interval '1 minute', 1)",
         (call, uuid.uuid4()),
     )
     connection.execute(

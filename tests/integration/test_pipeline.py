@@ -1,12 +1,11 @@
-"""The pipeline over real Postgres and the sandbox's own look-up; the clock and the broker are the test's."""
+"""The pipeline over real Postgres and the sandbox's own look-up."""
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,123 +13,15 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
-from worker.batching import BatchOutcome, Waiter
-from worker.buyer import Buyer
+from tests.integration.bench import HOME, PORTED, Bench, decided, run
+from worker.asking import NEVER_ANSWERED
+from worker.batching import Waiter
 from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
-from worker.errors import AccountFault, AnswerLost, NotConfirmed
-from worker.pipeline import NEVER_ANSWERED, Pipeline
-from worker.portability.events import Event
-from worker.portability.failure_codes import FailureClass, FailureCodes
-from worker.portability.freshness import Freshness
-from worker.portability.records import AnsweredFrom, CheckedRequest, Status
-from worker.portability.requests import CheckRequest, Lane
-from worker.portability.rules import Rules
+from worker.errors import AccountFault, AnswerLost
+from worker.portability.records import AnsweredFrom, Status
+from worker.portability.requests import Lane
 from worker.sandbox.faults import Fault
-from worker.sandbox.provider import DEFAULT_APIKEY, Account, Latency, Sandbox
-from worker.sharing import Sharing
-from worker.storage.engine import connect
-from worker.upkeep import Upkeep
-
-PORTED, HOME = "13972565391", "13798361236"  # the document's own: CMCC -> CTCC, CMCC
-_references = itertools.count()
-
-
-@dataclass
-class Collector:
-    """A publisher that keeps what it was given; `refusing` plays a broker that confirms nothing."""
-
-    events: list[Event] = field(default_factory=list)
-    refusing: bool = False
-
-    def publish(self, events: Sequence[Event]) -> None:
-        if self.refusing:
-            raise NotConfirmed("the broker is away")
-        self.events += events
-
-    def close(self) -> None: ...
-
-
-@dataclass
-class Bench:
-    """A pipeline on the bench."""
-
-    database: Engine
-    sandbox: Sandbox
-    publisher: Collector = field(default_factory=Collector)
-    now: datetime | None = None
-
-    def clock(self) -> datetime:
-        return self.now or datetime.now(UTC)
-
-    def pipeline(
-        self, carrier: CarrierLookup | None = None, *, patience_seconds: float = 0.3, account: str = ""
-    ) -> Pipeline:
-        carrier = carrier or self.sandbox.account(DEFAULT_APIKEY)
-        rules = Rules(
-            Freshness({Lane.RECHARGE: 600, Lane.SMS: 86400, Lane.DIRECT: 0}),
-            FailureCodes.shipped(),
-            frozenset({FailureClass.REFUSED, FailureClass.THROTTLED}),
-            max_attempts=3,
-        )
-        buyer = Buyer(
-            carrier,
-            self.database,
-            timeout_seconds=(3, 15),
-            billed_codes=frozenset({0, -4}),
-            now=self.clock,
-        )
-        return Pipeline(
-            database=self.database,
-            sharing=Sharing(
-                self.database, rules, "sandbox", patience_seconds, buyer.hold_seconds, now=self.clock
-            ),
-            buyer=buyer,
-            publisher=self.publisher,
-            rules=rules,
-            account=account,
-            now=self.clock,
-        )
-
-    def upkeep(self) -> Upkeep:
-        return Upkeep(
-            database=self.database,
-            carrier=self.sandbox.account(DEFAULT_APIKEY),
-            publisher=self.publisher,
-            intake={},
-            broker_url=None,
-        )
-
-    def rows(self, query: str, **parameters: Any) -> list[Any]:
-        with self.database.connect() as connection:
-            return list(connection.execute(text(query), parameters))
-
-    def request(self, lane: Lane, msisdn: str | None, **fields: Any) -> CheckRequest:
-        fields = {
-            "reference": f"r{next(_references)}",
-            "received_at": self.clock(),
-            "operator": "CMCC",
-        } | fields
-        return CheckRequest(lane=lane, msisdn=msisdn, **fields)
-
-
-@pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    database = connect(database_url)
-    yield Bench(database, Sandbox(latency=Latency(scale=0)))
-    database.dispose()
-
-
-def decided(outcome: BatchOutcome) -> list[CheckedRequest]:
-    assert not outcome.postponed
-    assert not outcome.rejected
-    return [row for _, row in outcome.decided]
-
-
-def run(pipeline: Pipeline, *requests: CheckRequest) -> list[CheckedRequest]:
-    """Run a batch as a lane does: what still asks is run again at once."""
-    outcome = pipeline.run_batch([Waiter(request) for request in requests])
-    rows = decided(outcome)
-    return rows + decided(pipeline.run_batch(outcome.still_asking)) if outcome.still_asking else rows
+from worker.sandbox.provider import DEFAULT_APIKEY, Account, Latency
 
 
 def test_one_paid_answer_serves_all_who_wait_for_the_number(bench: Bench) -> None:
@@ -307,15 +198,12 @@ def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(benc
 
     pipeline = bench.pipeline(Silent())  # type: ignore[arg-type]
     waiter = Waiter(bench.request(Lane.SMS, PORTED))
-    for _ in range(2):
-        outcome = pipeline.run_batch([waiter])
-        assert outcome.lost
+    while not (outcome := pipeline.run_batch([waiter])).rejected:
         assert outcome.postponed
-    outcome = pipeline.run_batch([waiter])
     assert outcome.rejected == [(waiter, NEVER_ANSWERED)]
     listed = bench.rows("SELECT outcome, billed, unanswered FROM lookup_call")
     assert listed == [("lost", None, [int(PORTED)])] * 3
-    recharge = Waiter(bench.request(Lane.RECHARGE, PORTED), failures=2)
+    recharge = Waiter(bench.request(Lane.RECHARGE, PORTED), failures=2)  # its lane's first lost call
     (row,) = decided(pipeline.run_batch([recharge]))
     assert (row.decision, row.reason, row.answered_from) == ("unverified", "provider_failing", None)
 
@@ -403,7 +291,7 @@ def test_a_call_whose_process_died_is_given_up_and_its_numbers_are_free(bench: B
             text("UPDATE lookup_call SET outcome = 'calling', until = now() - interval '1 second'")
         )
         connection.execute(text("INSERT INTO in_flight SELECT 13972565391, id, until FROM lookup_call"))
-    bench.upkeep().give_up_overdue_calls()
+    bench.upkeep().give_up_dead_calls()
     assert bench.rows("SELECT outcome, unanswered FROM lookup_call") == [("lost", [int(PORTED)])]
     assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
 

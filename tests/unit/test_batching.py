@@ -32,7 +32,7 @@ def waiter(number: int | None, *, deadline: float | None = None) -> Waiter:
 
 def batcher(clock: Clock, **options: float) -> Batcher:
     defaults: dict[str, float] = {"slots": 2, "linger_seconds": 0.0, "cap": 10}
-    return Batcher(clock=clock, jitter=lambda: 1.0, **(defaults | options))  # type: ignore[arg-type]
+    return Batcher(clock=clock, **(defaults | options))  # type: ignore[arg-type]
 
 
 class AnyTraffic(RuleBasedStateMachine):
@@ -77,10 +77,10 @@ class AnyTraffic(RuleBasedStateMachine):
         assert len(self.held) <= self.slots
 
     @precondition(lambda self: self.held)
-    @rule(lost=st.sampled_from([None, False, True]), back=st.booleans(), pause=st.floats(0, 1))
-    def finish(self, lost: bool | None, back: bool, pause: float) -> None:
+    @rule(back=st.booleans(), pause=st.floats(0, 1))
+    def finish(self, back: bool, pause: float) -> None:
         batch = self.held.pop(0)
-        self.batcher.done(lost=lost)
+        self.batcher.done()
         if back:
             self.batcher.postpone(batch, pause)
         else:
@@ -106,7 +106,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if not hasattr(self, "batcher"):
             return
         in_calls = {id(one) for held in self.held for one in held}
-        if self.live.keys() - in_calls and len(self.held) < self.slots and not self.batcher.lost_in_a_row:
+        if self.live.keys() - in_calls and len(self.held) < self.slots:
             assert self.batcher.wake_at() is not None
 
     def teardown(self) -> None:
@@ -114,7 +114,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if not hasattr(self, "batcher"):
             return
         while self.held:
-            self.finish(lost=False, back=True, pause=0.0)
+            self.finish(back=True, pause=0.0)
         for _ in range(1000):
             wake_at = self.batcher.wake_at()
             if wake_at is None:
@@ -123,7 +123,7 @@ class AnyTraffic(RuleBasedStateMachine):
             self.expire()
             self.take()
             while self.held:
-                self.finish(lost=False, back=False, pause=0.0)
+                self.finish(back=False, pause=0.0)
         assert not self.live
 
 
@@ -135,7 +135,7 @@ TestAnyTraffic = AnyTraffic.TestCase
 @settings(max_examples=20, deadline=None)
 def test_no_batch_ever_carries_more_than_a_thousand_numbers(numbers: list[int]) -> None:
     clock = Clock()
-    lane = Batcher(slots=64, linger_seconds=0.0, clock=clock, jitter=lambda: 1.0)
+    lane = Batcher(slots=64, linger_seconds=0.0, clock=clock)
     lane.add(waiter(number) for number in numbers)
     served = 0
     while (batch := lane.next_batch()) is not None:
@@ -169,26 +169,16 @@ def test_all_who_wait_for_a_number_share_its_batch() -> None:
     assert [one.request.msisdn for one in lane.next_batch() or []] == ["13900000001"] * 3
 
 
-def test_after_two_lost_calls_the_lane_asks_for_one_number_at_a_time_until_one_is_answered() -> None:
+def test_a_paused_lane_starts_nothing_until_its_time() -> None:
     clock = Clock()
     lane = batcher(clock)
-    lane.add([waiter(1), waiter(2)])
-    pauses = []
-    for _ in range(3):
-        clock.now += 60
-        batch = lane.next_batch()
-        assert batch is not None
-        lane.postpone(batch, 0.0)
-        lane.done(lost=True)
-        assert lane.next_batch() is None
-        pauses.append(round((lane.wake_at() or 0) - clock.now, 6))
-    assert pauses == [0.2, 0.4, 0.8], "each pause is twice the last"
-    clock.now += 60
-    probe = lane.next_batch()
-    assert len({one.request.msisdn for one in probe or []}) == 1
-    assert lane.next_batch() is None, "one probe at a time"
-    lane.done(lost=False)
-    assert len({one.request.msisdn for one in lane.next_batch() or []}) > 0
+    lane.add([waiter(1)])
+    lane.pause(5)
+    lane.pause(1)
+    assert lane.next_batch() is None
+    assert lane.wake_at() == clock.now + 5
+    clock.now += 5
+    assert lane.next_batch()
 
 
 def test_an_overdue_request_is_taken_out_even_while_its_call_runs() -> None:
@@ -213,7 +203,7 @@ def test_decided_requests_are_let_go_long_before_their_deadline() -> None:
         one = waiter(number, deadline=clock.now + 86_400)
         lane.add([one])
         lane.next_batch()
-        lane.done(lost=False)
+        lane.done()
         one.settled = True
         references.append(weakref.ref(one))
         del one
@@ -226,7 +216,7 @@ def test_what_was_forgotten_does_not_come_back_from_a_call() -> None:
     lane.add([waiter(1)])
     batch = lane.next_batch()
     lane.forget()
-    lane.done(lost=True)
+    lane.done()
     lane.postpone(batch or [], 0.0)
     clock.now += 60
     assert lane.next_batch() is None

@@ -1,6 +1,7 @@
 """Postgres: every query of presend, a module a noun.
 
 ==================  =====================================================================
+``store``           what the pipeline asks of the database: the seam, and the transactions behind it
 ``schema``          the tables
 ``engine``          connections, time-outs, and transactions that are run again
 ``migrations``      brings a database to this release's schema
@@ -8,6 +9,9 @@
 ``ledger``          one row a request with its decision
 ``calls``           provider calls and the numbers they have in flight
 ``outbox``          batches whose events may still have to be sent
+``presence``        which processes that buy are alive
+``breaker``         a lane whose provider fails, and who may try it next
+``budget``          what may be bought a day
 ``gate``            closed for every worker at once while the account cannot buy
 ``dead_letters``    items that could not be taken, with the reason
 ==================  =====================================================================

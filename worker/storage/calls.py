@@ -6,7 +6,7 @@ or lane they are. The rows say who holds a number; Postgres decides, whatever a 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +29,23 @@ class Call:
     numbers: int
     # an answer cannot honestly come later than this many seconds after sent_at
     hold_seconds: float
+    # the process that makes it: its presence lock
+    owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCall:
+    """How a call ended; written in the transaction that stores its answers."""
+
+    call: Call
+    # the numbers it held until now
+    msisdns: Sequence[str]
+    outcome: str
+    answered_at: datetime | None
+    # numbers charged for, as the provider's codes say; None where nobody can know (lost)
+    billed: int | None
+    # numbers that may have been charged for although no answer came: each is listed with its call
+    unanswered: Sequence[str] = ()
 
 
 # Half of a refused batch, asked again: its numbers go over to the new call.
@@ -37,9 +54,9 @@ _SPLIT = text("""
         UPDATE in_flight SET call_id = CAST(:id AS uuid), until = now() + make_interval(secs => :hold_seconds)
         WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:from_id AS uuid)
     )
-    INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until)
+    INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner)
     VALUES (CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, :numbers, 'calling',
-            now() + make_interval(secs => :hold_seconds))
+            now() + make_interval(secs => :hold_seconds), :owner)
 """)
 
 # One statement, so one commit: the call is named and its numbers are held, or neither.
@@ -52,9 +69,11 @@ _OPEN_AND_CLAIM = text("""
             WHERE f.msisdn = ANY(CAST(:overtaken AS bigint[]))
         RETURNING f.msisdn, f.xmax <> 0 AS taken_over
     ), opened AS (
-        INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, overtaken)
+        INSERT INTO lookup_call
+            (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner, overtaken)
         SELECT CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, count(*), 'calling',
-               now() + make_interval(secs => :hold_seconds), array_agg(msisdn) FILTER (WHERE taken_over)
+               now() + make_interval(secs => :hold_seconds), :owner,
+               array_agg(msisdn) FILTER (WHERE taken_over)
         FROM claimed HAVING count(*) > 0
     )
     SELECT msisdn FROM claimed
@@ -65,23 +84,25 @@ _HOLDERS = text("""
     WHERE f.msisdn = ANY(CAST(:msisdns AS bigint[]))
 """)
 
-_GIVE_UP_OVERDUE = text("""
-    WITH overdue AS (
+_GIVE_UP = text("""
+    WITH given_up AS (
         UPDATE lookup_call c SET outcome = 'lost', unanswered = (
             SELECT array_agg(f.msisdn ORDER BY f.msisdn) FROM in_flight f WHERE f.call_id = c.id
         )
-        WHERE outcome = 'calling' AND until < now() RETURNING id
+        WHERE outcome = 'calling' AND (until < now() OR owner = ANY(CAST(:gone AS integer[]))) RETURNING id
     )
-    DELETE FROM in_flight f WHERE f.until < now() AND (
-        f.call_id IN (SELECT id FROM overdue)
-        OR NOT EXISTS (SELECT FROM lookup_call c WHERE c.id = f.call_id AND c.outcome = 'calling')
+    DELETE FROM in_flight f WHERE f.call_id IN (SELECT id FROM given_up) OR (
+        f.until < now()
+        AND NOT EXISTS (SELECT FROM lookup_call c WHERE c.id = f.call_id AND c.outcome = 'calling')
     )
 """)
 
+# One that was given up stays listed as lost, also when its answer comes after all: others bought by then.
 _CLOSE = text("""
     UPDATE lookup_call SET
-        outcome = :outcome, answered_at = :answered_at, billed = :billed, numbers = :numbers,
-        unanswered = CAST(:unanswered AS bigint[])
+        outcome = CASE outcome WHEN 'lost' THEN outcome ELSE :outcome END,
+        answered_at = :answered_at, billed = :billed, numbers = :numbers,
+        unanswered = COALESCE(unanswered, CAST(:unanswered AS bigint[]))
     WHERE id = CAST(:id AS uuid)
 """)
 
@@ -117,36 +138,25 @@ def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datet
     return {str(msisdn): sent_at for msisdn, sent_at in rows}
 
 
-def give_up_overdue(connection: Connection) -> int:
-    """Mark calls whose process died as lost and let go of their numbers; return how many numbers."""
-    return connection.execute(_GIVE_UP_OVERDUE).rowcount
+def give_up(connection: Connection, *, gone: Collection[int]) -> int:
+    """Mark calls as lost whose time is up or whose owners are gone; return how many numbers they let go."""
+    return connection.execute(_GIVE_UP, {"gone": list(gone)}).rowcount
 
 
-def close_call(
-    connection: Connection,
-    call_id: str,
-    *,
-    outcome: str,
-    answered_at: datetime | None,
-    numbers: int,
-    billed: int | None,
-    unanswered: Collection[str] = (),
-) -> None:
-    """Say how a call ended; ``billed`` is None where nobody can know (lost).
-
-    ``unanswered`` numbers may have been billed although no answer came: each is listed with its call.
-    """
+def close_call(connection: Connection, ended: EndedCall) -> None:
+    """Say how a call ended, and let go of the numbers it held."""
     connection.execute(
         _CLOSE,
         {
-            "id": call_id,
-            "outcome": outcome,
-            "answered_at": answered_at,
-            "numbers": numbers,
-            "billed": billed,
-            "unanswered": sorted(int(msisdn) for msisdn in unanswered) or None,
+            "id": ended.call.id,
+            "outcome": ended.outcome,
+            "answered_at": ended.answered_at,
+            "numbers": ended.call.numbers,
+            "billed": ended.billed,
+            "unanswered": sorted(int(msisdn) for msisdn in ended.unanswered) or None,
         },
     )
+    release(connection, ended.call.id, ended.msisdns)
 
 
 def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:
@@ -168,4 +178,5 @@ def _parameters(call: Call) -> dict[str, object]:
         "sent_at": call.sent_at,
         "numbers": call.numbers,
         "hold_seconds": call.hold_seconds,
+        "owner": call.owner,
     }

@@ -69,8 +69,8 @@ class InUse(NamedTuple):
 
 
 def in_use(connection: Connection, mentions: Mentions) -> InUse:
-    """Return what is still at work with the number; calls whose process died are given up first."""
-    calls.give_up_overdue(connection)
+    """Return what is still at work with the number; calls whose time is up are given up first."""
+    calls.give_up(connection, gone=())
     return InUse(*connection.execute(_IN_USE, {"msisdn": int(mentions.msisdn)}).one())
 
 

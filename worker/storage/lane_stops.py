@@ -9,7 +9,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from worker.portability.requests import Lane
-from worker.storage import gate, lane_pauses
+from worker.storage import budget, gate, lane_pauses
+from worker.storage.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Stop:
     """Why a lane takes no messages now."""
 
     lane: Lane
-    # gate_closed, paused
+    # gate_closed, paused, budget_spent
     cause: str
     since: datetime
     by: str
@@ -50,3 +51,14 @@ def gate_closed(connection: Connection, *, account: str) -> list[Stop]:
     if closed is None:
         return []
     return [Stop(Lane.SMS, "gate_closed", closed.closed_at, closed.closed_by, closed.reason)]
+
+
+def budget_spent(connection: Connection, *, daily: Budget) -> list[Stop]:
+    """Once sms has used its part of the day's budget it waits in its queue for the next day."""
+    spent_at = budget.spent_since(connection, daily, Lane.SMS)
+    if spent_at is None:
+        return []
+    reason = (
+        f"{daily.limit(Lane.SMS)} numbers were bought today: raise PRESEND_DAILY_BUDGET, or wait for midnight"
+    )
+    return [Stop(Lane.SMS, "budget_spent", spent_at, "presend", reason)]

@@ -75,6 +75,11 @@ lookup_call = Table(
     Column("overtaken", ARRAY(BigInteger)),
     # no honest answer can come later than this; a call still `calling` then is lost
     Column("until", _moment, nullable=False),
+    # the process that makes it; while it lives it holds an advisory lock under this number
+    Column("owner", Integer, nullable=False),
+    # numbers taken from a day's budget, until the call ends
+    Column("reserved", Integer),
+    Column("budget_day", Date),
     Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
     Index(None, "sent_at"),
 )
@@ -98,7 +103,6 @@ in_flight = Table(
     Column("msisdn", BigInteger, primary_key=True, autoincrement=False),
     Column("call_id", _uuid, nullable=False),
     Column("until", _moment, nullable=False),
-    prefixes=["UNLOGGED"],
 )
 
 check_request = Table(
@@ -162,6 +166,31 @@ operator_action = Table(
     Column("subject", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Index(None, "at"),
+)
+
+lane_breaker = Table(
+    "lane_breaker",
+    metadata,
+    # a row means that the latest call of the account's lane was lost
+    Column("account", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("lost_in_a_row", Integer, nullable=False),
+    # pauses made since the last answer; each is twice as long as the one before
+    Column("pauses", Integer, nullable=False),
+    Column("next_call_at", _moment, nullable=False),
+    # a worker is trying the provider with one number, at most so long
+    Column("probing_until", _moment, nullable=False),
+    PrimaryKeyConstraint("account", "lane"),
+)
+
+budget_day = Table(
+    "budget_day",
+    metadata,
+    Column("day", Date, primary_key=True),
+    # numbers bought, or being bought
+    Column("taken", Integer, nullable=False),
+    # when numbers were last taken
+    Column("changed_at", _moment, nullable=False),
 )
 
 dead_letter = Table(

@@ -1,0 +1,93 @@
+"""The breaker: what every worker of a lane knows about a provider that fails, and who may try it next.
+
+While calls succeed there is no row. A lost call makes one: the lane pauses, longer each time, and after
+two in a row it asks for one number only, one worker at a time, until an answer comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from worker.portability.requests import Lane
+
+PROBING_AFTER = 2
+"""Lost calls in a row after which a lane asks for one number only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A lane whose latest call was lost."""
+
+    lost_in_a_row: int
+    # pauses made since the last answer
+    pauses: int
+    # until the next call may start; 0 where it may now
+    pause_seconds: float
+
+    @property
+    def probing(self) -> bool:
+        """Whether the lane may ask for one number only."""
+        return self.lost_in_a_row >= PROBING_AFTER
+
+
+_READ = text("""
+    SELECT lost_in_a_row, pauses,
+           GREATEST(0, EXTRACT(EPOCH FROM GREATEST(next_call_at, probing_until) - now()))::float8
+    FROM lane_breaker WHERE account = :account AND lane = :lane
+""")
+
+# One probe at a time: whoever updates the row has it, until it ends or its time is up.
+_PROBE = text("""
+    UPDATE lane_breaker SET probing_until = now() + make_interval(secs => :hold_seconds)
+    WHERE account = :account AND lane = :lane AND next_call_at <= now() AND probing_until <= now()
+""")
+
+# Calls that were under way together and fail together make one pause, not one each.
+_LOST = text("""
+    INSERT INTO lane_breaker AS b (account, lane, lost_in_a_row, pauses, next_call_at, probing_until)
+    VALUES (:account, :lane, 1, 1, now() + make_interval(secs => :first_seconds * :jitter), now())
+    ON CONFLICT (account, lane) DO UPDATE SET
+        lost_in_a_row = b.lost_in_a_row + 1,
+        pauses = CASE WHEN b.next_call_at <= now() THEN b.pauses + 1 ELSE b.pauses END,
+        next_call_at = CASE WHEN b.next_call_at <= now() THEN now() + make_interval(
+            secs => :jitter * LEAST(:longest_seconds, :first_seconds * power(2, LEAST(b.pauses, 20)))
+        ) ELSE b.next_call_at END,
+        probing_until = now()
+""")
+
+_ANSWERED = text("DELETE FROM lane_breaker WHERE account = :account AND lane = :lane")
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 30.0
+
+
+def read(connection: Connection, account: str, lane: Lane) -> Breaker | None:
+    """Return the lane's breaker, or None while calls succeed."""
+    row = connection.execute(_READ, {"account": account, "lane": lane.value}).one_or_none()
+    return None if row is None else Breaker(*row)
+
+
+def probe(connection: Connection, account: str, lane: Lane, *, hold_seconds: float) -> bool:
+    """Return whether this worker may make the one call that tries the provider, for at most so long."""
+    taken = connection.execute(_PROBE, {"account": account, "lane": lane.value, "hold_seconds": hold_seconds})
+    return taken.rowcount > 0
+
+
+def lost(connection: Connection, account: str, lane: Lane, *, jitter: float) -> None:
+    """Note a lost call; ``jitter`` (0.5 to 1) spreads the pause, which doubles from 0.2 s to 30 s."""
+    connection.execute(
+        _LOST,
+        {
+            "account": account,
+            "lane": lane.value,
+            "jitter": jitter,
+            "first_seconds": FIRST_PAUSE_SECONDS,
+            "longest_seconds": LONGEST_PAUSE_SECONDS,
+        },
+    )
+
+
+def answered(connection: Connection, account: str, lane: Lane) -> None:
+    """Note that the provider answers."""
+    connection.execute(_ANSWERED, {"account": account, "lane": lane.value})
