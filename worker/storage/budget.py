@@ -32,7 +32,8 @@ class Budget:
 
 # The day's row, made by the day's first call and locked until the transaction ends.
 _TODAY = text("""
-    INSERT INTO budget_day AS b (day, taken, changed_at) VALUES ((now() AT TIME ZONE :timezone)::date, 0, now())
+    INSERT INTO budget_day AS b (day, taken, changed_at)
+    VALUES ((now() AT TIME ZONE :timezone)::date, 0, now())
     ON CONFLICT (day) DO UPDATE SET taken = b.taken RETURNING day, taken
 """)
 
