@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from worker import logs
 from worker.batch import Batch
 from worker.batching import Waiter
-from worker.buyer import Buyer, Purchase
+from worker.buyer import Buyer
 from worker.errors import StorageUnavailable
 from worker.portability.records import NoAnswer
 from worker.portability.requests import Lane
+from worker.purchase import Purchase
 from worker.sharing import Sharing
 from worker.storage import gate
 from worker.storage.breaker import Breaker

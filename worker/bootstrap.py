@@ -35,8 +35,8 @@ from worker.storage import lane_stops
 from worker.storage.budget import Budget
 from worker.storage.engine import connect
 from worker.storage.gate import account_id
+from worker.storage.postgres_store import PostgresStore
 from worker.storage.retention import Retention
-from worker.storage.store import PostgresStore
 from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from worker import logs
@@ -22,7 +22,8 @@ from worker.errors import (
     StorageUnavailable,
     TransientFault,
 )
-from worker.portability.records import AnsweredFrom, Finding, PortRecord, Status
+from worker.portability.records import Status
+from worker.purchase import Bought, Purchase
 from worker.storage import calls
 from worker.storage.calls import Call, EndedCall
 from worker.storage.ids import new_id
@@ -36,55 +37,6 @@ _ACCOUNT_CODES = {-1, -5, -6}
 _NO_BALANCE = -5
 _MARGIN_SECONDS = 5.0
 """A call's numbers are held this much longer than its time-out: the time to commit its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bought:
-    """An answer and the call that brought it."""
-
-    answer: Answer
-    call: Call
-
-    def finding(self, *, live: bool) -> Finding:
-        """What the answer says to a request: the one that bought it (``live``), or another that shares it."""
-        return Finding(
-            status=self.answer.status,
-            range_holder=self.answer.range_holder,
-            current_operator=self.answer.current_operator,
-            area=self.answer.area,
-            observed_at=self.call.sent_at,
-            answered_from=AnsweredFrom.LIVE if live else AnsweredFrom.SHARED,
-        )
-
-    def record(self) -> PortRecord:
-        """What the answer says to those who come later."""
-        return PortRecord(
-            msisdn=self.answer.msisdn,
-            status=self.answer.status,
-            range_holder=self.answer.range_holder,
-            current_operator=self.answer.current_operator,
-            area=self.answer.area,
-            observed_at=self.call.sent_at,
-        )
-
-
-@dataclass(slots=True)
-class Purchase:
-    """What became of the numbers that were asked for."""
-
-    # the call that claimed them
-    call_id: str
-    bought: dict[str, Bought] = field(default_factory=dict)
-    # numbers without an answer -> whether they may have been billed all the same
-    unanswered: dict[str, bool] = field(default_factory=dict)
-    ended: list[EndedCall] = field(default_factory=list)
-    account_fault: AccountFault | None = None
-    # whether a call failed for a passing reason that was not one number's alone
-    lost: bool = False
-    # single numbers refused while the account was well -> the code
-    refused: dict[str, int | None] = field(default_factory=dict)
-    # whether /balance was asked, and the account was well
-    account_well: bool = False
 
 
 class Buyer:

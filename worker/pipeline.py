@@ -14,13 +14,13 @@ from worker import logs
 from worker.asking import Asking
 from worker.batch import Batch
 from worker.batching import BatchOutcome, Postponed, Waiter
-from worker.buyer import Purchase
 from worker.errors import NotConfirmed, Rejected, StorageUnavailable
 from worker.portability import events
 from worker.portability.records import CheckedRequest, Finding, NoAnswer
 from worker.portability.requests import CheckRequest, Lane
 from worker.portability.rules import Rules
 from worker.publisher import Publisher
+from worker.purchase import Purchase
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.store import Known, Settlement, Store
 

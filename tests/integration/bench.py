@@ -25,7 +25,7 @@ from worker.portability.rules import Rules
 from worker.sandbox.provider import DEFAULT_APIKEY, Sandbox
 from worker.sharing import Sharing
 from worker.storage.budget import Budget
-from worker.storage.store import PostgresStore
+from worker.storage.postgres_store import PostgresStore
 from worker.upkeep import Upkeep
 
 PORTED, HOME = "13972565391", "13798361236"  # the document's own: CMCC -> CTCC, CMCC

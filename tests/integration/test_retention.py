@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from tests.commands import environment, presend
 from worker.storage import engine, retention
 from worker.storage.engine import connect
+from worker.storage.postgres_store import PostgresStore
 from worker.storage.retention import PRUNED, Retention
-from worker.storage.store import PostgresStore
 from worker.upkeep import Upkeep
 
 NOW = datetime.now(UTC)

@@ -1,7 +1,8 @@
 """Postgres: every query of presend, a module a noun.
 
 ==================  =====================================================================
-``store``           what the pipeline asks of the database: the seam, and the transactions behind it
+``store``           what the pipeline asks of the database: the seam
+``postgres_store``  the transactions behind it
 ``schema``          the tables
 ``engine``          connections, time-outs, and transactions that are run again
 ``migrations``      brings a database to this release's schema

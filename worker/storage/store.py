@@ -1,32 +1,22 @@
-"""The store: what the pipeline asks of Postgres, step by step, and the transactions that answer it.
+"""The seam between the pipeline and the database: what each step of a batch asks for.
 
-``Store`` is the seam; ``PostgresStore`` is presend's. Every method is safe to call again.
+``postgres_store`` is presend's own. Every method is safe to call again; ``StorageUnavailable`` where the
+database cannot be had now.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import partial
-from threading import Event
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine
-
-from worker.portability.changes import merged, observed_change
 from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
-from worker.storage import breaker, budget, calls, dead_letters, engine, gate, ledger, outbox, port_records
 from worker.storage.breaker import Breaker
-from worker.storage.budget import Budget
 from worker.storage.calls import Call, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import ClosedGate
-from worker.storage.presence import Absences, Presence
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +73,7 @@ class Settled:
 
 
 class Store(Protocol):
-    """What the pipeline asks of the database; ``StorageUnavailable`` where it cannot be had now."""
+    """What the pipeline asks of the database."""
 
     def look_up(
         self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
@@ -137,199 +127,3 @@ class Store(Protocol):
 
     def give_up(self) -> None:
         """Shutdown: what waits for the database to come back waits no longer."""
-
-
-class PostgresStore:
-    """The store in Postgres."""
-
-    def __init__(self, database: Engine, *, daily: Budget = Budget()) -> None:  # noqa: B008 - frozen
-        self._database = database
-        self._budget = daily
-        self._presence = Presence(database)
-        self._absences = Absences()
-        self._giving_up = Event()
-
-    def look_up(
-        self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
-    ) -> Known:
-        """See :class:`Store`."""
-        return engine.read(
-            self._database,
-            lambda to: Known(
-                gate.read(to, account),
-                breaker.read(to, account, lane),
-                ledger.find(to, keys),
-                port_records.read(to, msisdns),
-            ),
-        )
-
-    def claim(
-        self, call: Call, keys: Mapping[str, Sequence[RequestKey]], *, overtaken: Collection[str]
-    ) -> Claim:
-        """See :class:`Store`."""
-        call = replace(call, owner=self._presence.require())
-        claim = partial(self._hold, call=call, msisdns=list(keys), overtaken=overtaken)
-        if self._budget.daily:
-            held, unaffordable = engine.transact(self._database, claim)
-        else:
-            held, unaffordable = engine.read(self._database, claim)
-        return engine.read(self._database, lambda to: self._after_claim(to, call, keys, held, unaffordable))
-
-    def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
-        """See :class:`Store`."""
-
-        def release(to: Connection) -> None:
-            calls.release(to, call_id, msisdns)
-            if forget_call:
-                budget.settle(to, call_id, 0)
-                calls.discard(to, call_id)
-
-        engine.transact(self._database, release)
-
-    def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> None:
-        """See :class:`Store`."""
-        call = replace(call, owner=self._presence.owner)
-        engine.read(self._database, lambda to: calls.split(to, call, msisdns, from_id=from_id))
-
-    def give_up_dead_calls(self) -> int:
-        """See :class:`Store`."""
-        return engine.read(self._database, lambda to: calls.give_up(to, gone=self._absences.gone(to)))
-
-    def close_gate(self, account: str, *, by: str, reason: str) -> bool:
-        """See :class:`Store`."""
-        return self._until_done(lambda to: gate.close(to, account, by=by, reason=reason))
-
-    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> bool:
-        """See :class:`Store`."""
-        return engine.read(
-            self._database, lambda to: breaker.probe(to, account, lane, hold_seconds=hold_seconds)
-        )
-
-    def call_ended(self, account: str, lane: Lane, *, lost: bool) -> None:
-        """See :class:`Store`."""
-        jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
-        if lost:
-            engine.read(self._database, lambda to: breaker.lost(to, account, lane, jitter=jitter))
-        else:
-            engine.read(self._database, lambda to: breaker.answered(to, account, lane))
-
-    def settle(self, settlement: Settlement) -> Settled:
-        """See :class:`Store`."""
-
-        def work(to: Connection) -> Settled:
-            settled = _settle(to, settlement)
-            if self._budget.daily and settlement.call_id is not None:
-                budget.settle(to, settlement.call_id, _spent(settlement.ended))
-            return settled
-
-        return self._until_done(work)
-
-    def mark_emitted(self, batch_id: str, at: datetime) -> None:
-        """See :class:`Store`."""
-        engine.read(self._database, lambda to: outbox.mark_emitted(to, batch_id, at))
-
-    def park(self, letters: Sequence[DeadLetter]) -> None:
-        """See :class:`Store`."""
-        self._until_done(lambda to: dead_letters.add(to, letters))
-
-    def relay(
-        self,
-        send: Callable[[Sequence[CheckedRequest], Sequence[PortChange]], None],
-        *,
-        older_than_seconds: float,
-        most: int,
-        now: Callable[[], datetime],
-    ) -> int:
-        """See :class:`Store`."""
-
-        def resend(to: Connection) -> int:
-            stale = outbox.stale_batches(to, older_than_seconds=older_than_seconds, most=most)
-            for batch_id in stale:
-                send(ledger.of_batch(to, batch_id), port_records.changes_of_batch(to, batch_id))
-                outbox.mark_emitted(to, batch_id, now())
-            return len(stale)
-
-        return engine.transact(self._database, resend)
-
-    def give_up(self) -> None:
-        """See :class:`Store`."""
-        self._giving_up.set()
-
-    def close(self) -> None:
-        """Let go of the lock by which others see this process."""
-        self._presence.close()
-
-    def _until_done(self, work: Callable[[Connection], T]) -> T:
-        return engine.transact_until_done(self._database, work, giving_up=self._giving_up)
-
-    def _hold(
-        self, to: Connection, *, call: Call, msisdns: Sequence[str], overtaken: Collection[str]
-    ) -> tuple[set[str], set[str]]:
-        """Claim what is free, as far as the budget goes."""
-        held = calls.open_and_claim(to, call, msisdns, overtaken=overtaken)
-        if not self._budget.daily or not held:
-            return held, set()
-        granted = budget.take(to, self._budget, call.lane, call.id, len(held))
-        affordable = set([msisdn for msisdn in msisdns if msisdn in held][:granted])
-        unaffordable = held - affordable
-        calls.release(to, call.id, unaffordable)
-        if not affordable:
-            calls.discard(to, call.id)
-        return affordable, unaffordable
-
-    @staticmethod
-    def _after_claim(
-        to: Connection,
-        call: Call,
-        keys: Mapping[str, Sequence[RequestKey]],
-        held: set[str],
-        unaffordable: set[str],
-    ) -> Claim:
-        elsewhere = keys.keys() - held - unaffordable
-        holders = calls.holders(to, elsewhere) if elsewhere else {}
-        records = port_records.read(to, keys)
-        # Another copy of a request may have bought its number since the batch looked: its record is young.
-        since = call.sent_at - timedelta(seconds=call.hold_seconds)
-        young = [
-            key for msisdn, record in records.items() if record.observed_at > since for key in keys[msisdn]
-        ]
-        return Claim(held, unaffordable, records, holders, ledger.find(to, young) if young else {})
-
-
-def _settle(to: Connection, settlement: Settlement) -> Settled:
-    changes = _learn(to, settlement)
-    added = ledger.add(to, settlement.rows)
-    if added or changes:
-        outbox.add_batch(
-            to,
-            settlement.batch_id,
-            lane=settlement.lane,
-            decided_at=settlement.decided_at,
-            numbers=len({row.msisdn for row in settlement.rows}),
-        )
-    for ended in settlement.ended:
-        calls.close_call(to, ended)
-    others = [row.key for row in settlement.rows if row.key not in added]
-    return Settled(ledger.find(to, others) if others else {}, changes)
-
-
-def _learn(to: Connection, settlement: Settlement) -> list[PortChange]:
-    """Store what was learned; return the changes of operator against the records as they stood."""
-    if not settlement.learned:
-        return []
-    stored = port_records.lock(to, [record.msisdn for record in settlement.learned])
-    changes, records = [], []
-    for new in settlement.learned:
-        old = stored.get(new.msisdn)
-        change = observed_change(old, new, batch_id=settlement.batch_id)
-        if change is not None:
-            changes.append(change)
-        records.append(merged(old, new))
-    port_records.put(to, records)
-    port_records.add_changes(to, changes)
-    return changes
-
-
-def _spent(ended: Iterable[EndedCall]) -> int:
-    """Numbers that were, or may have been, billed."""
-    return sum(len(call.unanswered) + (call.billed or 0) for call in ended)
