@@ -22,6 +22,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._refusing = False
+        # of answers, until everything is cut; None: never
+        self._bytes_left: int | None = None
         self.accepted = 0
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
@@ -35,6 +37,11 @@ class Proxy:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         return len(sockets) // 2
+
+    def cut_after(self, count: int | None) -> None:
+        """Cut everything once the server has answered so many more bytes; None: do not."""
+        with self._lock:
+            self._bytes_left = count
 
     def refuse(self, refusing: bool) -> None:
         """Close new connections at once, or take them again."""
@@ -54,17 +61,26 @@ class Proxy:
                 client.close()
                 continue
             self.accepted += 1
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # what is behind it is down
+                client.close()
+                continue
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                self._sockets |= {client, server}
+                self._sockets |= {client, server}  # may be cut from here on
             for source, sink in ((client, server), (server, client)):
-                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                answers = source is server
+                threading.Thread(target=self._pump, args=(source, sink, answers), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                let_through = self._let_through(len(data)) if answers else len(data)
+                sink.sendall(data[:let_through])
+                if let_through < len(data):
+                    self.cut()
         for one in (source, sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -73,6 +89,14 @@ class Proxy:
             self._sockets -= known
         for one in known:
             one.close()
+
+    def _let_through(self, count: int) -> int:
+        with self._lock:
+            if self._bytes_left is None:
+                return count
+            let_through = min(count, self._bytes_left)
+            self._bytes_left = None if let_through < count else self._bytes_left - count
+            return let_through
 
 
 @contextlib.contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,10 +36,9 @@ class OwnRedis:
             "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
         }  # fmt: skip
         arguments = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-        program = shutil.which("redis-server") if os.environ.get("PRESEND_TEST_OWN_REDIS") else None
         with (self._folder / "server.log").open("ab") as log:
             self._running = subprocess.Popen(
-                [program or installed_programs().valkey, *arguments], stdout=log, stderr=log
+                [installed_programs().valkey, *arguments], stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_SECONDS
         while not redis_answers(self.url):
