@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from worker import masking
 from worker.errors import SettingsError
 from worker.portability.failure_codes import NOT_ASKED, FailureClass
 from worker.portability.requests import Lane
@@ -195,9 +196,12 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Read the settings; ``SettingsError`` names every wrong one and what it must be."""
+    """Read the settings; ``SettingsError`` names every wrong one and what it must be.
+
+    The key and the passwords among them are hidden from logs and error texts from now on.
+    """
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as exc:
         raise SettingsError(
             "; ".join(
@@ -205,6 +209,10 @@ def load(**overrides: Any) -> Settings:
                 for error in exc.errors(include_input=False, include_url=False)
             )
         ) from None
+    masking.hide(settings.provider_apikey)
+    for url in (settings.broker_url, settings.redis_url, settings.database_url, settings.provider_url):
+        masking.hide_password(url)
+    return settings
 
 
 def _plain(error: Any) -> str:

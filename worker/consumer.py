@@ -23,6 +23,7 @@ from worker import logs
 from worker.feed import Feed, Parts
 from worker.lane_control import LaneControl
 from worker.lane_switch import LaneSwitch
+from worker.portability.msisdn import mask_all
 from worker.portability.requests import Lane
 from worker.queues import dead_queue
 
@@ -172,7 +173,7 @@ class QueueConsumer(Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:  # noqa: ARG002
         """Park a message for a task presend does not have."""
-        name = str(message.headers.get("task"))[:80]
+        name = mask_all(str(message.headers.get("task")))[:80]
         self.feed().park_unreadable(
             message,
             f"unknown task {name!r}: presend takes recharge.precheck, recharge.precheck_many, sms.recheck "

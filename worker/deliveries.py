@@ -143,7 +143,7 @@ class Read:
 def read_message(message: Any) -> Read:
     """Read a Celery protocol 2 message; ``Rejected`` says what is wrong with it."""
     if message.content_type != "application/json":
-        raise Rejected(f"content type {str(message.content_type)[:60]!r}: send application/json")
+        raise Rejected(f"content type {mask_all(str(message.content_type))[:60]!r}: send application/json")
     headers = message.headers
     if headers.get("eta") is not None:
         raise Rejected("eta and countdown are not supported: send the message when it is due")

@@ -27,6 +27,7 @@ from worker.lane import LaneRunner
 from worker.lane_control import LaneControl
 from worker.pipeline import Pipeline
 from worker.portability.events import check_data
+from worker.portability.msisdn import mask_all
 from worker.portability.requests import Lane
 from worker.results import ResultWriter
 from worker.storage.dead_letters import DeadLetter
@@ -247,8 +248,8 @@ class Feed:
     def _announce(self, delivery: Delivery) -> None:
         self._send(
             "task-received",
-            uuid=delivery.id,
-            name=delivery.name,
+            uuid=mask_all(delivery.id),
+            name=mask_all(delivery.name),
             args="()",
             kwargs=delivery.masked_arguments(),
             root_id=None,
@@ -270,16 +271,21 @@ class Feed:
     def _report_end(self, delivery: Delivery) -> None:
         runtime = 0.0 if delivery.started is None else time.monotonic() - delivery.started
         if delivery.reason is None:
-            self._send("task-succeeded", uuid=delivery.id, result=delivery.summary(), runtime=runtime)
+            self._send(
+                "task-succeeded", uuid=mask_all(delivery.id), result=delivery.summary(), runtime=runtime
+            )
         else:
             self._send(
-                "task-failed", uuid=delivery.id, exception=f"Rejected({delivery.reason!r})", traceback=""
+                "task-failed",
+                uuid=mask_all(delivery.id),
+                exception=f"Rejected({mask_all(delivery.reason)!r})",
+                traceback="",
             )
 
     def _report_start(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             if self._unsettled.begin(delivery):
-                self._send("task-started", uuid=delivery.id)
+                self._send("task-started", uuid=mask_all(delivery.id))
 
     def _send(self, event: str, **fields: Any) -> None:
         dispatcher = self._consumer.event_dispatcher

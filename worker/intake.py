@@ -181,4 +181,4 @@ ARGUMENTS: dict[Lane, dict[str, Argument]] = {
 
 def _shown(name: str) -> str:
     """A name out of a message, made safe and short for a reason text."""
-    return repr(name[:40])
+    return repr(msisdn.mask_all(name)[:40])

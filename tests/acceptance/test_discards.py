@@ -15,9 +15,11 @@ from kombu import Connection, Producer
 from tests.acceptance.harness import Place
 from tests.acceptance.waiting import eventually
 
-SECRET = "13912349876"
+SECRET, SHOWN = "13912349876", "139****9876"
 TASK = {"task": "sms.recheck", "lang": "py"}
 GOOD = {"message_id": "m", "mobile": SECRET, "operator": "CMCC"}
+
+FORGED = '{"event": "forged"}'
 
 
 def body(arguments: Any, args: Any = ()) -> bytes:
@@ -53,6 +55,21 @@ BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
         TASK,
         "message_id must",
     ),
+    "yaml": (b"mobile: " + SECRET.encode(), "application/x-yaml", TASK, "application/json"),
+    "a reference that forges": (
+        body(GOOD | {"message_id": f"a\r\n{FORGED}"}),
+        "application/json",
+        TASK,
+        "message_id must",
+    ),
+    "a task that forges": (body(GOOD), "application/json", {"task": f"\x1b[2J\n{FORGED}"}, "unknown task"),
+    "an argument that forges": (
+        body(GOOD | {f"\n{FORGED}{SECRET}": 1}),
+        "application/json",
+        TASK,
+        "unknown argument",
+    ),
+    "a content type that forges": (body(GOOD), f"a/b\n{FORGED}{SECRET}", TASK, "content type"),
     "a megabyte": (body(GOOD | {"mobile": SECRET * 100_000}), "application/json", TASK, ""),
     "1001 items": (
         body({"items": [GOOD] * 1001}),
@@ -93,7 +110,10 @@ def test_bad_messages_are_parked_with_a_reason_and_their_neighbours_decided(
     assert all(reason.isprintable() for reason in reasons)
     here.stop()
     assert SECRET not in worker.log
-    assert "139****9876" not in worker.log, "not even masked: bodies are not logged"
+    shown = [line for line in worker.log.splitlines() if SHOWN in line]
+    assert all("dead_letter_parked" in line for line in shown), "not even masked: bodies are not logged"
+    assert not [line for line in worker.log.split("\n") if line and not line.isprintable()]
+    assert not [line for line in worker.log.splitlines() if line.startswith(FORGED[:-1])]
 
 
 GARBAGE = {

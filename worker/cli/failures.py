@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 
 from worker.errors import PresendError, SettingsError
-from worker.portability.msisdn import mask_all
+from worker.masking import masked
 
 _UPGRADE = "run presend db upgrade"
 _NO_TABLE, _NO_COLUMN = "42P01", "42703"
@@ -29,7 +29,7 @@ class Failure(click.ClickException):
 
 def told(exc: Exception) -> Failure:
     """Return what to tell whoever ran the command."""
-    return Failure(mask_all(_words(exc)))
+    return Failure(masked(_words(exc)))
 
 
 def _words(exc: Exception) -> str:

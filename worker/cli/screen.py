@@ -40,7 +40,7 @@ def quiet_logs() -> None:
     from worker import logs
 
     debug = bool(click.get_current_context().find_root().params.get("debug"))
-    logs.configure(level="INFO" if debug else "CRITICAL")
+    logs.configure(level="INFO" if debug else "CRITICAL", uncaught=False)
 
 
 def print_json(value: Any) -> None:
