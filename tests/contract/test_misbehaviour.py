@@ -9,6 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -107,6 +108,17 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + end
 
 
+def chunks_for_ever(connection: Connection) -> None:
+    connection.read_request()
+    connection.send(chunked(end=b""))
+    with suppress(OSError):
+        while True:
+            connection.send(b"10000\r\n" + b" " * 65536 + b"\r\n")
+
+
+BOMB = gzip.compress(b" " * (64 * 1024 * 1024) + body(ITEMS))  # 64 kB that unfold to 64 MiB
+
+
 LOST = Raises(AnswerLost)
 UNBILLED = Raises(NotSent)
 HTML = b"<html><body>502 Bad Gateway 13798361236</body></html>"
@@ -139,6 +151,12 @@ UNUSABLE: dict[str, tuple[Behaviour, Raises]] = {
     "chunks cut": (answering(chunked(body(ITEMS)[:100], end=b"")), LOST),
     "more than 4 MiB": (answering(http(b" " * (4 * 1024 * 1024) + body(ITEMS))), LOST),
     "compressed": (answering(http(gzip.compress(body(ITEMS)), "200 OK", "Content-Encoding: gzip")), LOST),
+    "a bomb": (answering(http(BOMB, "200 OK", "Content-Encoding: gzip")), LOST),
+    "a bomb called identity too": (answering(http(BOMB, "200 OK", "Content-Encoding: identity, gzip")), LOST),
+    "a bomb by its old name": (answering(http(BOMB, "200 OK", "Content-Encoding: x-gzip")), LOST),
+    "a bomb under way": (answering(http(BOMB, "200 OK", "Transfer-Encoding: gzip, chunked")), LOST),
+    "chunks for ever": (chunks_for_ever, LOST),
+    "a bare NaN": (answering(http(b"[NaN, NaN, NaN]")), LOST),
     "GBK": (answering(http(json.dumps(ITEMS, ensure_ascii=False).encode("gb18030"))), LOST),
     "brackets without end": (answering(http(b"[" * 100_000)), LOST),
     "null": (answering(http(b"null")), LOST),
@@ -191,6 +209,21 @@ def test_a_batch_that_cannot_be_answered(name: str, caplog: pytest.LogCaptureFix
     assert time.monotonic() - start < 2.0
     assert len(provider.connections) == 1, "what may have been billed is never asked again unasked"
     assert_nothing_leaks(raised.value, caplog)
+
+
+@pytest.mark.parametrize(
+    "status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"]
+)
+def test_a_redirect_takes_key_and_numbers_nowhere(status: str) -> None:
+    with (
+        stub(answering(GOOD)) as elsewhere,
+        stub(answering(http(b"", status, f"Location: {elsewhere.url}/carrier_batch"))) as provider,
+    ):
+        carrier = carrier_at(provider.url)
+        with pytest.raises(AnswerLost):
+            carrier.lookup_batch(ASKED)
+        carrier.close()
+        assert not elsewhere.connections
 
 
 def assert_nothing_leaks(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
