@@ -10,7 +10,13 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging
 
-from worker import config, lane_commands, logs, redis_broker  # noqa: F401 - its commands register themselves
+from worker import (
+    compression,
+    config,
+    lane_commands,  # noqa: F401 - its commands register themselves
+    logs,
+    redis_broker,
+)
 from worker.carrier.protocol import MAX_BATCH
 from worker.config import Settings
 from worker.consumer import Drain, LeaveStoppedLanes
@@ -24,6 +30,7 @@ class PresendApp(Celery):
     def on_configure(self) -> None:  # type: ignore[override] # a signal unless a subclass makes it a method
         """Celery calls this once, before it reads its configuration."""
         settings = config.load()
+        compression.install()
         if settings.broker_is_redis:
             redis_broker.install()
         self.config_from_object(celery_settings(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.acceptance.waiting import eventually
 
 SECRET, SHOWN = "13912349876", "139****9876"
 TASK = {"task": "sms.recheck", "lang": "py"}
+ZIPPED = TASK | {"compression": "application/x-gzip"}
 GOOD = {"message_id": "m", "mobile": SECRET, "operator": "CMCC"}
 
 FORGED = '{"event": "forged"}'
@@ -70,6 +72,18 @@ BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
         "unknown argument",
     ),
     "a content type that forges": (body(GOOD), f"a/b\n{FORGED}{SECRET}", TASK, "content type"),
+    "a bomb": (
+        zlib.compress(b" " * 64_000_000 + body(GOOD)),
+        "application/json",
+        ZIPPED,
+        "could not be decoded",
+    ),
+    "zipped": (
+        zlib.compress(body(GOOD | {"message_id": "z"})),
+        "application/json",
+        ZIPPED,
+        "",
+    ),
     "a megabyte": (body(GOOD | {"mobile": SECRET * 100_000}), "application/json", TASK, ""),
     "1001 items": (
         body({"items": [GOOD] * 1001}),
@@ -78,7 +92,7 @@ BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
         "1001 items: a message carries at most 1000",
     ),
 }
-DECIDED = {"a megabyte"}  # that many digits are no number: invalid, not malformed
+DECIDED = {"a megabyte", "zipped"}  # that many digits are no number: invalid, not malformed
 
 
 @pytest.fixture

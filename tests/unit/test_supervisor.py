@@ -21,7 +21,7 @@ SUPERVISE = """
 import json, sys
 from worker import logs
 from worker.processes.supervisor import Supervisor
-logs.configure(json=True)
+logs.configure(json=True, uncaught=False)
 sys.exit(Supervisor(json.loads(sys.argv[1]), grace_seconds=float(sys.argv[2])).run())
 """
 SLEEPER = "import time; time.sleep(600)"
