@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +25,10 @@ class Proxy:
         self._refusing = False
         # of answers, until everything is cut; None: never
         self._bytes_left: int | None = None
+        # held back in either direction
+        self._delay_seconds = 0.0
+        # connections that carry nothing any more, though they stay open
+        self._silenced: set[socket.socket] = set()
         self.accepted = 0
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
@@ -42,6 +47,15 @@ class Proxy:
         """Cut everything once the server has answered so many more bytes; None: do not."""
         with self._lock:
             self._bytes_left = count
+
+    def delay(self, seconds: float) -> None:
+        """Hold back whatever is sent, in either direction, for so long; 0 ends it."""
+        self._delay_seconds = seconds
+
+    def silence(self) -> None:
+        """Let every connection that is open now carry nothing any more: no data, no end, no reset."""
+        with self._lock:
+            self._silenced = self._sockets.copy()
 
     def refuse(self, refusing: bool) -> None:
         """Close new connections at once, or take them again."""
@@ -77,6 +91,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                time.sleep(self._delay_seconds)
+                if source in self._silenced:
+                    continue
                 let_through = self._let_through(len(data)) if answers else len(data)
                 sink.sendall(data[:let_through])
                 if let_through < len(data):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import services
+from tests.faults.engines import Engines, own_engines
 from tests.faults.scene import Scene, opened
 from worker.embedded import embedded
 from worker.storage.migrations import upgrade
@@ -52,6 +53,14 @@ class Ground:
         """A scene on the embedded engines alone, durable as in earnest."""
         with embedded(self.folder / "engines", fresh=True) as engines:
             yield from self._scene(engines.redis_url, engines.redis_url, engines.database_url, about)
+
+    @contextmanager
+    def on_own_engines(self, **about: Any) -> Iterator[tuple[Scene, Engines]]:
+        """A scene on services of its own, which may be killed."""
+        with own_engines(self.folder / "engines") as engines:
+            urls = engines.rabbitmq.url, engines.redis.url, engines.postgres.url
+            with contextmanager(self._scene)(*urls, about) as scene:
+                yield scene, engines
 
     def _scene(
         self, broker_url: str, redis_url: str, database_url: str, about: dict[str, Any]

@@ -44,7 +44,7 @@ class Outcome:
     # whatever else the part measured
     more: dict[str, Any] = field(default_factory=dict)
     # versions of the services it ran on
-    services: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def recovery(self) -> dict[str, float]:
         """Median, p99 and worst of the recoveries, in seconds."""
@@ -69,13 +69,13 @@ class Outcome:
             "seed": seed,
             "date": datetime.now(UTC).date().isoformat(),
             "machine": _machine(),
-            "versions": self.services | {"Celery": version("celery"), "Python": platform.python_version()},
+            "versions": self.versions | {"Celery": version("celery"), "Python": platform.python_version()},
             "commit": commit()[:10],
             "command": command,
         }
 
 
-def services(*urls: str) -> dict[str, str]:
+def versions(*urls: str) -> dict[str, str]:
     """The versions of the services at these URLs."""
     found = {}
     for url in urls:

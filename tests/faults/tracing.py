@@ -11,6 +11,8 @@ from typing import Any
 
 from tests.faults.patching import wrap
 
+_TAIL_BYTES = 50_000
+
 
 def trace(folder: Path) -> None:
     """Write this process's trace into ``folder``, named by its pid."""
@@ -91,3 +93,16 @@ def recoveries(folder: Path, kills: list[Kill]) -> list[Recovery]:
         if times:
             found.append(Recovery(min(times) - kill.at, max(times) - kill.at))
     return found
+
+
+def last_ack(folder: Path) -> float:
+    """When the last message was acknowledged by anybody (POSIX seconds)."""
+    return max((at for path in folder.glob("*.trace") for at in _acks(path)), default=0.0)
+
+
+def _acks(path: Path) -> list[float]:
+    """The moments of the latest acknowledgements in a trace."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        found = file.read().rpartition(b"\n")[0].splitlines()[1:]
+    return [float(line.split(b" ")[2]) for line in found if line.startswith(b"acked ")]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from tests.faults import points as crash_points
 from tests.faults.ground import Ground
-from tests.faults.outcome import Outcome, services
-from tests.faults.parts import kills, points
+from tests.faults.invariants import BrokenError, Report
+from tests.faults.outcome import Outcome, versions
+from tests.faults.parts import controls, cuts, kills, outages, points, soak
 from tests.faults.scene import Scene
 from tests.faults.tracing import recoveries
 
@@ -47,17 +50,85 @@ def _crash_points(ground: Ground) -> Outcome:
         return _killed(scene, f"kill -9 at each of {named} crash points", len(scene.confirmed()), report)
 
 
-def _killed(scene: Scene, fault: str, messages: int, report: object) -> Outcome:
+def _controls(ground: Ground) -> Outcome:
+    """Every arm is a run that must fail; the row's figures are those of one more with all guards on."""
+    for number, (guard, arm) in enumerate(controls.ARMS.items()):
+        inside = replace(ground, folder=ground.folder / f"without-{number}")
+        with inside.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
+            objection = _objection(scene, guard)
+            assert re.search(arm.objection, objection), f"without {guard}: {objection or 'no objection'}"
+    with ground.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
+        report = controls.run(scene, None)
+        fault = f"control arms: {', '.join(controls.ARMS)} switched off, each objected to"
+        return _killed(scene, fault, len(scene.confirmed()), report)
+
+
+def _objection(scene: Scene, guard: str) -> str:
+    try:
+        controls.run(scene, guard)
+    except BrokenError as objection:
+        return str(objection)
+    return ""
+
+
+def _cuts(ground: Ground) -> Outcome:
+    times = ground.sized(30)
+    with ground.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
+        report, found = cuts.run(scene, times=times, per_second=150)
+        fault = "connections to RabbitMQ, PostgreSQL and Redis reset, reset in mid-answer, refused"
+        return _away(scene, fault, report, found)
+
+
+def _soak(ground: Ground) -> Outcome:
+    seconds = float(os.environ.get("SOAK_SECONDS") or 3600 * ground.scale)
+    with ground.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
+        report, slopes, closed = soak.run(scene, seconds=seconds, per_second=50)
+        found = {name: str(each) for name, each in slopes.items()}
+        if ground.scale == 1:  # in minutes no slope is known well enough
+            assert not soak.grown(slopes), f"what grew: {soak.grown(slopes)}"
+        return Outcome(
+            f"all connections closed every {soak.CLOSED_EACH_SECONDS:.0f} s for {seconds / 60:.0f} min",
+            closed,
+            len(scene.confirmed()),
+            report,
+            more={"slopes": found, "bounds_an_hour": soak.BOUNDS},
+            versions=versions(scene.broker_url, scene.redis_url, scene.database_url),
+        )
+
+
+def _services(ground: Ground) -> Outcome:
+    times = ground.sized(10)
+    with ground.on_own_engines(settings=_RECHARGES_WAIT, latency=0.5) as (scene, engines):
+        report, found = outages.run(scene, engines, times=times, per_second=100)
+        fault = "kill -9 and restart of RabbitMQ, PostgreSQL and Redis in turn"
+        return _away(scene, fault, report, found)
+
+
+def _away(scene: Scene, fault: str, report: Report, found: Sequence[outages.Outage]) -> Outcome:
+    slowest = max(found, key=lambda outage: outage.resumed_seconds)
+    assert slowest.resumed_seconds <= outages.RESUMED_SECONDS, f"consumption resumed too late: {slowest}"
+    return Outcome(
+        fault,
+        len(found),
+        len(scene.confirmed()),
+        report,
+        [outage.resumed_seconds for outage in found],
+        {"outages": [asdict(outage) for outage in found]},
+        versions(scene.broker_url, scene.redis_url, scene.database_url),
+    )
+
+
+def _killed(scene: Scene, fault: str, messages: int, report: Report) -> Outcome:
     found = recoveries(scene.folder / "traces", scene.all_kills())
     last = max((one.last for one in found), default=0.0)
     return Outcome(
         fault,
         len(scene.all_kills()),
         messages,
-        report,  # type: ignore[arg-type]
+        report,
         [one.first for one in found],
         {"kills_of_a_worker_that_held_something": len(found), "worst_until_all_was_settled": round(last, 2)},
-        services(scene.broker_url, scene.redis_url, scene.database_url),
+        versions(scene.broker_url, scene.redis_url, scene.database_url),
     )
 
 
@@ -65,4 +136,8 @@ PARTS: dict[str, Part] = {
     "kills-rabbitmq": Part(18, _kills_rabbitmq),
     "crash-points": Part(15, _crash_points),
     "kills-redis": Part(15, _kills_redis),
+    "services": Part(12, _services),
+    "cuts": Part(12, _cuts),
+    "controls": Part(3, _controls),
+    "soak": Part(62, _soak),
 }

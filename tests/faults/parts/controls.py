@@ -29,10 +29,14 @@ ARMS = {
 }
 
 
-def run(scene: Scene, guard: str) -> Report:
-    """Run two workers without the guard, each killed where its absence tells; check the end."""
-    arm = ARMS[guard]
-    scene.upkeep(*(["--without", guard] if guard == "relay" else []))
+def run(scene: Scene, guard: str | None) -> Report:
+    """Run two workers without the guard, each killed where its absence tells; check the end.
+
+    None: with every guard on, killed in mid-call.
+    """
+    arm = ARMS[guard] if guard else Arm("calling", "")
+    without = ["--without", guard] if guard else []
+    scene.upkeep(*(without if guard == "relay" else []))
     scene.send(_MESSAGES)
     for number in range(2):
         crash = (
@@ -40,8 +44,8 @@ def run(scene: Scene, guard: str) -> Report:
             if arm.crash
             else []
         )
-        scene.worker("--without", guard, *crash, ready=False)
+        scene.worker(*without, *crash, ready=False)
     scene.sent(seconds=60)
-    scene.settled(patience_seconds=5)
+    scene.settled(patience_seconds=5 if guard else 60)
     scene.stop()
     return check(scene.evidence())

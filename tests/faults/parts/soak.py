@@ -1,0 +1,101 @@
+"""Hours of steady load while the broker closes every connection every ten seconds: nothing may grow."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+import psutil
+
+from tests.acceptance.processes import Process
+from tests.faults.invariants import Report, check
+from tests.faults.scene import Scene
+
+CLOSED_EACH_SECONDS = 10.0
+SAMPLED_EACH_SECONDS = 5.0
+WARM_UP_SHARE = 0.2
+"""Of the run, at its beginning: caches fill and pools reach their size."""
+BOUNDS = {"resident_mb": 1.0, "file_descriptors": 1.0, "threads": 1.0}
+"""What each process may grow by in an hour."""
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Growth in an hour by least squares, with twice its standard error."""
+
+    an_hour: float
+    error: float
+    mean: float
+
+    def exceeds(self, bound: float) -> bool:
+        """Whether it grows by more than ``bound``, and that is no accident of the samples."""
+        return self.an_hour - self.error > bound
+
+    def __str__(self) -> str:
+        return f"{self.an_hour:+.2f} ± {self.error:.2f} an hour (mean {self.mean:.1f})"
+
+
+def run(scene: Scene, *, seconds: float, per_second: float) -> tuple[Report, dict[str, Slope], int]:
+    """Run so long; the report, each process's slopes, and how often the connections were closed."""
+    watched = {"upkeep": scene.upkeep()} | {lane: scene.worker(lanes=lane) for lane in ("sms", "recharge")}
+    scene.send(0, per_second=per_second)
+    samples: dict[str, list[tuple[float, float]]] = {}
+    began = close_at = time.monotonic()
+    closed = 0
+    while (elapsed := time.monotonic() - began) < seconds:
+        if time.monotonic() >= close_at:
+            close_at += CLOSED_EACH_SECONDS
+            _close_connections(scene.broker_url)
+            scene.faults.append((time.time() - CLOSED_EACH_SECONDS, time.time() + CLOSED_EACH_SECONDS))
+            closed += 1
+        if elapsed > WARM_UP_SHARE * seconds:
+            for name, process in watched.items():
+                for figure, value in _sample(process).items():
+                    samples.setdefault(f"{name} {figure}", []).append((elapsed, value))
+        time.sleep(SAMPLED_EACH_SECONDS)
+    scene.stop_sending()
+    scene.settled()
+    scene.stop()
+    return check(scene.evidence()), {name: slope(found) for name, found in samples.items()}, closed
+
+
+def slope(samples: Sequence[tuple[float, float]]) -> Slope:
+    """Fit a straight line to (seconds, value)."""
+    hours, values = [at / 3600 for at, _ in samples], [value for _, value in samples]
+    line = statistics.linear_regression(hours, values)
+    left = [value - line.intercept - line.slope * hour for hour, value in zip(hours, values, strict=True)]
+    spread = sum((hour - statistics.fmean(hours)) ** 2 for hour in hours)
+    variance = sum(each * each for each in left) / max(1, len(samples) - 2)
+    return Slope(line.slope, 2 * (variance / spread) ** 0.5, statistics.fmean(values))
+
+
+def grown(slopes: dict[str, Slope]) -> list[str]:
+    """Which figures grow by more than their bound."""
+    return [
+        f"{name} {found}" for name, found in slopes.items() if found.exceeds(BOUNDS[name.rpartition(" ")[2]])
+    ]
+
+
+def _sample(process: Process) -> dict[str, float]:
+    assert process.alive, f"a process ended by itself: {process.shown()}"
+    seen = psutil.Process(process.pid)
+    return {
+        "resident_mb": seen.memory_info().rss / 1e6,
+        "file_descriptors": seen.num_fds(),
+        "threads": seen.num_threads(),
+    }
+
+
+def _close_connections(broker_url: str) -> None:
+    """Let RabbitMQ close every connection of this virtual host."""
+    command = shutil.which("rabbitmqctl", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    assert command, "this part needs rabbitmqctl, and RabbitMQ on this machine"
+    host = unquote(urlsplit(broker_url).path[1:]) or "/"
+    subprocess.run(
+        [command, "close_all_connections", "-p", host, "soak"], check=True, capture_output=True, timeout=30
+    )

@@ -1,0 +1,13 @@
+"""The connections to every service cut in every way, in its quick form."""
+
+from __future__ import annotations
+
+from tests.faults.parts import cuts
+from tests.faults.scene import Scene
+
+
+def test_each_service_in_each_way(on_rabbitmq: Scene) -> None:
+    report, outages = cuts.run(on_rabbitmq, times=1, per_second=200)
+    assert len(outages) == 9
+    assert max(outage.resumed_seconds for outage in outages) < 2 * cuts.RESUMED_SECONDS
+    assert report.lost == 0
