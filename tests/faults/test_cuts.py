@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.parts import cuts
 from tests.faults.scene import Scene
 
 
+@pytest.mark.timeout(240)
 def test_each_service_in_each_way(on_rabbitmq: Scene) -> None:
     report, outages = cuts.run(on_rabbitmq, times=1, per_second=200)
     assert len(outages) == 9
