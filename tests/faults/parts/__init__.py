@@ -47,7 +47,8 @@ def _crash_points(ground: Ground) -> Outcome:
     with ground.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
         report = points.run(scene, times=times, per_second=200, seconds=1100)
         named = len(crash_points.on("rabbitmq"))
-        return _killed(scene, f"kill -9 at each of {named} crash points", len(scene.confirmed()), report)
+        found = _killed(scene, f"kill -9 at each of {named} crash points", len(scene.confirmed()), report)
+        return replace(found, recoveries=())  # one kill comes before the last one's work is done
 
 
 def _controls(ground: Ground) -> Outcome:
