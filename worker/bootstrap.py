@@ -41,10 +41,6 @@ from worker.upkeep import Upkeep
 
 _QUEUE_LANES = (Lane.RECHARGE, Lane.SMS)
 
-_LONGEST_WAIT_SECONDS = {"rabbitmq": 600.0, "redis": 200.0}
-"""What has waited in a lane for so long goes back to its queue, by broker: RabbitMQ closes the channel after
-30 min, Redis' transport gives the message to another worker as well after 5."""
-
 
 @dataclass(frozen=True, slots=True)
 class Presend:
@@ -176,7 +172,6 @@ def consumer_parts() -> Parts:
                 partial(lane_stops.budget_spent, daily=budget(settings)),
             ),
         ),
-        longest_wait_seconds=_LONGEST_WAIT_SECONDS["redis" if settings.broker_is_redis else "rabbitmq"],
     )
 
 

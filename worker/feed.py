@@ -37,6 +37,9 @@ log = logs.get(__name__)
 
 SHUTDOWN_SECONDS = 20.0
 """How long a warm shutdown waits for batches in flight; the rest goes back to the queue."""
+LONGEST_WAIT_SECONDS = 600.0
+"""What has waited in a lane for so long goes back to its queue, to be received again: RabbitMQ closes the
+channel of a consumer that holds a message for half an hour."""
 _GIVEN_BACK_AT_ONCE = 200
 """Messages; more would keep the consumer's thread from another lane's: on Redis each costs round trips."""
 
@@ -51,8 +54,6 @@ class Parts:
     slots: Mapping[Lane, int]
     linger_seconds: Mapping[Lane, float]
     lane_control: LaneControl
-    # what has waited in a lane for so long goes back to its queue, to be received again
-    longest_wait_seconds: float
 
 
 class CheckTaskLike(Protocol):
@@ -154,17 +155,16 @@ class Feed:
         self._lane(lane).go_on()
 
     def give_back_old(self) -> None:
-        """Give back what has waited too long: RabbitMQ closes the channel of who holds a message for 30 min.
+        """Give back what has waited too long.
 
-        Twice as long has a message to be held that does not wait in a lane: Postgres does not take its answer
-        or its dead letter. That may be bought again, as after any other loss of an answer.
+        A message that does not wait in a lane, because Postgres does not take its answer or its dead letter,
+        is given twice the time: its number may be bought again, as after any other loss of an answer.
         """
-        longest = self._parts.longest_wait_seconds
-        if not self._unsettled.held_for(longest):
+        if not self._unsettled.held_for(LONGEST_WAIT_SECONDS):
             return
         for lane in self._lanes.values():
-            self._give_back(_deliveries(lane.take_back(waiting_seconds=longest)))
-        self._give_back(self._unsettled.held_for(2 * longest))
+            self._give_back(_deliveries(lane.take_back(waiting_seconds=LONGEST_WAIT_SECONDS)))
+        self._give_back(self._unsettled.held_for(2 * LONGEST_WAIT_SECONDS))
 
     def finish(self) -> None:
         """Do what batches left for this thread: acknowledge and report, in order."""

@@ -46,8 +46,8 @@ def test_gate(here: Place, fault: dict[str, int]) -> None:
     # nothing is asked while it is closed, and no sms is decided
     calls = len(here.sandbox.asked)
     assert calls - calls_before <= 2
-    balances = here.sandbox.balances_asked
-    eventually(lambda: here.sandbox.balances_asked >= balances + 2, "upkeep's looks at the balance")
+    checked = here.sandbox.keys_checked
+    eventually(lambda: here.sandbox.keys_checked >= checked + 4, "upkeep's looks at the balance")
     assert len(here.sandbox.asked) == calls
     # sms waits in its queue, not in a worker's hands
     eventually(
