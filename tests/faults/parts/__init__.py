@@ -136,9 +136,9 @@ def _killed(scene: Scene, fault: str, messages: int, report: Report) -> Outcome:
 PARTS: dict[str, Part] = {
     "kills-rabbitmq": Part(18, _kills_rabbitmq),
     "crash-points": Part(15, _crash_points),
-    "kills-redis": Part(15, _kills_redis),
+    "kills-redis": Part(9, _kills_redis),
     "services": Part(12, _services),
     "cuts": Part(12, _cuts),
-    "controls": Part(3, _controls),
-    "soak": Part(62, _soak),
+    "controls": Part(4, _controls),
+    "soak": Part(65, _soak),
 }
