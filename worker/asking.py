@@ -70,6 +70,10 @@ class Asking:
         purchase = self._buyer.buy(call, held)
         for waiter in batch.asking:  # counted now: whatever goes wrong after this, it was paid for
             waiter.bought += waiter.request.msisdn in purchase.bought
+        if purchase.defect is not None:
+            for waiter in batch.asking:
+                waiter.bought += purchase.unanswered.get(waiter.request.msisdn or "", False)
+            return purchase
         self._tell_others(batch.lane, purchase, failing=known.breaker is not None)
         if purchase.account_fault is not None:
             self._close_gate(str(purchase.account_fault))

@@ -3,6 +3,9 @@
 No threads, no Celery, no clock of its own: :mod:`worker.lane` drives it under a lock, the consumer and
 the front door feed it through a lane. Natural gathering: while every slot is busy requests pile up, so
 batches grow with the load and a lone request is never made to wait for company (unless the lane lingers).
+
+Suspects (:mod:`worker.suspicion`) wait apart: a batch of them holds only those against whom equally much
+is held, the least first, and while it runs no other starts. In between the others have their turn.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +22,7 @@ from typing import Any
 from worker.carrier.protocol import MAX_BATCH
 from worker.portability.records import CheckedRequest
 from worker.portability.requests import CheckRequest
+from worker.suspicion import Suspicion, cap
 
 WAITERS_A_BATCH = 4 * MAX_BATCH
 """Requests one batch may carry: many may wait for one number, but a transaction must stay short."""
@@ -47,6 +51,8 @@ class Waiter:
     bought: int = 0
     # provider calls that failed while it waited
     failures: int = 0
+    # set where its process died, or its batch failed, once too often
+    suspicion: Suspicion | None = None
     # the batcher's generation when it arrived
     generation: int = 0
     # decided, by whichever batch came first, or taken back
@@ -91,6 +97,12 @@ class Batcher:
     busy: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
     _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
+    # by what is held against them
+    _suspects: dict[int, deque[Waiter]] = field(default_factory=dict, init=False)
+    # identities of the suspects that run now
+    _alone: set[int] = field(default_factory=set, init=False)
+    # batches of others that may start before the next of suspects; no matter while there are none
+    _others_first: int = field(default=0, init=False)
     _postponed: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
     _deadlines: list[tuple[float, int, Waiter]] = field(default_factory=list, init=False)
     _deadlines_at_most: int = field(default=_FEW_DEADLINES, init=False)
@@ -122,25 +134,42 @@ class Batcher:
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return None
-        batch = self._take()
+        others_due_at = self._others_due_at()
+        if others_due_at is not None and others_due_at <= now:
+            batch = self._take()
+            self._others_first -= 1
+        else:
+            batch = self._take_suspects()
+            self._alone = set(map(id, batch))
         if batch:
             self.busy += 1
         return batch or None
 
     def overdue(self) -> list[Waiter]:
-        """Take out the undecided requests whose deadline has passed, waiting or in a call; needs no slot."""
+        """Take out the undecided requests whose deadline has passed, waiting or in a call; needs no slot.
+
+        Suspects that wait are left to their own batches, which find them expired.
+        """
         now = self.clock()
         taken = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, waiter = heapq.heappop(self._deadlines)
-            if not waiter.settled:
+            if waiter.settled:
+                continue
+            if waiter.suspicion is None or id(waiter) in self._alone:
                 waiter.overdue = True
                 taken.append(waiter)
+            elif waiter.overdue:  # it became a suspect while it was out
+                waiter.overdue = False
+                self._wait(waiter)
         return taken
 
     def done(self) -> None:
         """Give a slot back."""
         self.busy -= 1
+        if self._alone:
+            self._alone = set()
+            self._others_first = self.slots
 
     def pause(self, seconds: float) -> None:
         """Start no batch for so long."""
@@ -156,12 +185,13 @@ class Batcher:
         """Drop every request, those in a call once it ends: their messages went back to the broker."""
         self._generation += 1
         self._groups.clear()
+        self._suspects.clear()
         self._postponed.clear()
         self._deadlines.clear()
 
     def take_back(self, *, arrived_before: float = math.inf) -> list[Waiter]:
         """Take out for good what has waited since before then; what is in a call stays."""
-        waiting = [*itertools.chain.from_iterable(self._groups.values())]
+        waiting = [*itertools.chain(*self._groups.values(), *self._suspects.values())]
         waiting += [waiter for _, _, waiter in self._postponed]
         taken = {waiter for waiter in waiting if waiter.arrived_at < arrived_before}
         if taken:
@@ -169,6 +199,11 @@ class Batcher:
                 (key, [one for one in group if one not in taken]) for key, group in self._groups.items()
             ]
             self._groups = OrderedDict((key, group) for key, group in groups if group)
+            self._suspects = {
+                level: deque(left)
+                for level, ones in self._suspects.items()
+                if (left := [one for one in ones if one not in taken])
+            }
             self._postponed = [entry for entry in self._postponed if entry[2] not in taken]
             heapq.heapify(self._postponed)
             for waiter in taken:
@@ -178,7 +213,8 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Requests that wait, postponed ones included."""
-        return sum(map(len, self._groups.values())) + len(self._postponed)
+        waiting = (*self._groups.values(), *self._suspects.values())
+        return sum(map(len, waiting)) + len(self._postponed)
 
     def _forget_settled(self) -> None:
         """Let go of decided requests whose deadline is still far: a heap gives nothing up by itself."""
@@ -188,6 +224,9 @@ class Batcher:
             self._deadlines_at_most = max(_FEW_DEADLINES, 2 * len(self._deadlines))
 
     def _wait(self, waiter: Waiter) -> None:
+        if waiter.suspicion is not None:
+            self._suspects.setdefault(waiter.suspicion.level, deque()).append(waiter)
+            return
         # A request without a number is decided by rule: it takes no place of another's.
         key = waiter.request.msisdn or id(waiter)
         group = self._groups.get(key)
@@ -201,11 +240,20 @@ class Batcher:
             _, _, waiter = heapq.heappop(self._postponed)
             if not waiter.overdue and not waiter.settled:
                 self._wait(waiter)
+                if waiter.suspicion is not None:
+                    continue
                 last = waiter.failures >= _SUSPECT_AFTER
                 self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=last)
 
     def _due_at(self) -> float | None:
-        if self.stopped or not self._groups or self.busy >= self.slots:
+        if self._alone or self.stopped:
+            return None
+        if self._suspects and not self.busy:
+            return self._paused_until
+        return self._others_due_at()
+
+    def _others_due_at(self) -> float | None:
+        if not self._groups or self.busy >= self.slots or (self._suspects and self._others_first <= 0):
             return None
         oldest = next(iter(self._groups.values()))[0].arrived_at
         full = len(self._groups) >= self.cap
@@ -220,3 +268,16 @@ class Batcher:
             batch += live
             cap -= bool(live)
         return batch
+
+    def _take_suspects(self) -> list[Waiter]:
+        batch: dict[int, Waiter] = {}
+        while self._suspects and not batch:
+            level = min(self._suspects)
+            waiting = self._suspects[level]
+            while waiting and len(batch) < min(self.cap, cap(level)):
+                waiter = waiting.popleft()
+                if not waiter.overdue and not waiter.settled:
+                    batch[id(waiter)] = waiter
+            if not waiting:
+                del self._suspects[level]
+        return list(batch.values())

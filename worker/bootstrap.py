@@ -172,6 +172,7 @@ def consumer_parts() -> Parts:
                 partial(lane_stops.budget_spent, daily=budget(settings)),
             ),
         ),
+        suspicions=presend.store.suspicions,
     )
 
 

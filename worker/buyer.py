@@ -69,11 +69,18 @@ class Buyer:
         parts = deque([(call, list(msisdns))])
         while parts:
             part, numbers = parts.popleft()
-            if purchase.account_fault or purchase.lost:
+            if purchase.account_fault or purchase.lost or purchase.defect:
                 self._end(purchase, part, numbers, calls.REFUSED, billed=0)
                 self._leave(purchase, numbers, maybe_billed=False)
                 continue
-            for half in self._ask(purchase, part, numbers):
+            try:
+                halves = self._ask(purchase, part, numbers)
+            except Exception as exc:  # noqa: BLE001 - raised again once the call's end is stored
+                purchase.defect = exc
+                self._end(purchase, part, numbers, calls.LOST, billed=None, unanswered=numbers)
+                self._leave(purchase, numbers, maybe_billed=True)
+                continue
+            for half in halves:
                 further = self._named(purchase, part, half)
                 if further is not None:
                     parts.append((further, half))

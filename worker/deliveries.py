@@ -55,6 +55,8 @@ class Delivery:
     # monotonic seconds at which a batch took it
     started: float | None = None
     acknowledged: bool = False
+    # of its body, once an item's id was asked for
+    _digest: str | None = None
     # Celery asks a request for its task's acks_late
     task: Any = None
     # … and gives it a new event dispatcher after a reconnect
@@ -86,11 +88,17 @@ class Delivery:
             return TaskResult(self.id, rejected=self.reason)
         return TaskResult(self.id, value=self.values if self.many else self.values[0])
 
+    def item_id(self, index: int) -> str:
+        """The id of an item's dead letter: the same whenever the message is delivered again."""
+        if self._digest is None:
+            self._digest = _digest(self.message)
+        return _item_id(self.id, index, self._digest)
+
     def letter(self, index: int, arguments: Any, reason: str) -> DeadLetter:
         """Return the dead letter of one item."""
         single_task = self.name.removesuffix("_many")
         return DeadLetter(
-            _letter_id(self.message, self.id, index),
+            self.item_id(index),
             single_task,
             arguments,
             reason,
@@ -174,7 +182,7 @@ def unreadable_letter(message: Any, *, reason: str, received_at: datetime) -> De
     """Return the dead letter of a message that could not be read; its payload is what came."""
     task_id = _text(message.headers, "id")
     return DeadLetter(
-        _letter_id(message, task_id, None) if task_id else new_id(),
+        _item_id(task_id, None, _digest(message)) if task_id else new_id(),
         _text(message.headers, "task"),
         _payload(message),
         reason,
@@ -188,9 +196,13 @@ def task_id_of(message: Any) -> str:
     return _text(message.headers, "id") or new_id()
 
 
-def _letter_id(message: Any, task_id: str, index: int | None) -> str:
+def _item_id(task_id: str, index: int | None, digest: str) -> str:
     """The same for a message delivered again; another for another body that came under the same task id."""
-    return str(uuid5(_LETTERS, f"{task_id}:{index}:{sha256(_raw(message)).hexdigest()}"))
+    return str(uuid5(_LETTERS, f"{task_id}:{index}:{digest}"))
+
+
+def _digest(message: Any) -> str:
+    return sha256(_raw(message)).hexdigest()
 
 
 def _raw(message: Any) -> bytes:

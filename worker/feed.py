@@ -31,6 +31,9 @@ from worker.portability.msisdn import mask_all
 from worker.portability.requests import Lane
 from worker.results import ResultWriter
 from worker.storage.dead_letters import DeadLetter
+from worker.storage.suspicions import Suspicions
+from worker.suspects import Suspects
+from worker.suspicion import SUSPECT_AFTER, Suspicion, failed_deliveries
 from worker.unsettled import Unsettled
 
 log = logs.get(__name__)
@@ -54,6 +57,7 @@ class Parts:
     slots: Mapping[Lane, int]
     linger_seconds: Mapping[Lane, float]
     lane_control: LaneControl
+    suspicions: Suspicions
 
 
 class CheckTaskLike(Protocol):
@@ -86,6 +90,9 @@ class Feed:
         self._going_back: deque[Delivery] = deque()
         # What the consumer's own thread has to do, in order: its hub runs callbacks in any order.
         self._to_do: deque[Callable[[], None]] = deque()
+        self._suspects = Suspects(parts.suspicions)
+        # suspects whose history nobody has read yet
+        self._unread: deque[Waiter] = deque()
         self._parking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parking")
 
     # -- on the consumer's thread -------------------------------------------------------------
@@ -212,10 +219,30 @@ class Feed:
                 letters.append((index, item))
         if letters:
             self._park(self._park_items, delivery, letters)
-        if waiters:
+        if waiters and failed_deliveries(delivery.message.headers) >= SUSPECT_AFTER:
+            for waiter in waiters:
+                waiter.suspicion = Suspicion(delivery.item_id(waiter.token[1]))
+            self._unread.extend(waiters)
+            self._park(self._read_suspicions)
+        elif waiters:
             self._lane(waiters[0].request.lane).submit(waiters)
         elif not letters:
             self._complete([delivery])  # a *_many without items
+
+    def _feed_suspects(self, suspects: Sequence[Waiter]) -> None:
+        """Let suspects wait in their lanes; the guilty are parked."""
+        guilty: dict[int, tuple[Delivery, list[tuple[int, Taken]]]] = {}
+        for waiter in suspects:
+            delivery, index, arguments = waiter.token
+            if waiter.suspicion is None or not self._unsettled.holds(delivery):
+                continue
+            if waiter.suspicion.guilty:
+                letter = (index, Taken(arguments, reason=waiter.suspicion.reason()))
+                guilty.setdefault(id(delivery), (delivery, []))[1].append(letter)
+            else:
+                self._lane(waiter.request.lane).submit([waiter])
+        for delivery, letters in guilty.values():
+            self._park(self._park_items, delivery, letters)
 
     def _lane(self, lane: Lane) -> LaneRunner:
         runner = self._lanes.get(lane)
@@ -226,6 +253,7 @@ class Feed:
                 linger_seconds=self._parts.linger_seconds[lane],
                 run_batch=self._parts.pipeline.run_batch,
                 settle=self._settle,
+                suspects=self._suspects,
                 started=self._started,
             )
         return runner
@@ -343,6 +371,18 @@ class Feed:
 
     def _park(self, park: Callable[..., None], *what: Any) -> None:
         self._parking.submit(park, *what).add_done_callback(_report_defect)
+
+    def _read_suspicions(self) -> None:
+        """Read what is held against suspects, all that have come meanwhile at once."""
+        suspects = [self._unread.popleft() for _ in range(len(self._unread))]
+        if not suspects:
+            return
+        ids = [waiter.suspicion.item_id for waiter in suspects if waiter.suspicion is not None]
+        noted = self._parts.suspicions.read([item_id for item_id in ids if item_id is not None])
+        for waiter in suspects:
+            if waiter.suspicion is not None:
+                waiter.suspicion = noted.get(waiter.suspicion.item_id or "", waiter.suspicion)
+        self._on_consumer_thread(partial(self._feed_suspects, suspects))
 
     def _park_whole(self, delivery: Delivery, letter: DeadLetter) -> None:
         if self._parked([letter]):

@@ -17,6 +17,8 @@ from worker import logs
 from worker.batching import Batcher, BatchOutcome, Postponed, Waiter
 from worker.errors import StorageUnavailable
 from worker.portability.requests import Lane
+from worker.suspects import Suspects
+from worker.suspicion import Suspicion
 
 log = logs.get(__name__)
 
@@ -26,7 +28,8 @@ Settle = Callable[[BatchOutcome], None]
 Started = Callable[[Sequence[Waiter]], None]
 
 _STORAGE_PAUSE_SECONDS = 1.0
-_DEFECT_PAUSE_SECONDS = 5.0
+_DEFECT_PAUSE_SECONDS = 1.0
+"""Also how long the lane stands still: a defect that meets everything must not park everything at once."""
 
 
 class LaneRunner:
@@ -43,12 +46,14 @@ class LaneRunner:
         linger_seconds: float,
         run_batch: RunBatch,
         settle: Settle,
+        suspects: Suspects,
         started: Started = lambda _waiters: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lane = lane
         self._run_batch = run_batch
         self._settle = settle
+        self._suspects = suspects
         self._started = started
         self._batcher = Batcher(slots=slots, linger_seconds=linger_seconds, clock=clock)
         self._clock = clock
@@ -132,7 +137,22 @@ class LaneRunner:
 
     def _run(self, batch: list[Waiter], *, takes_slot: bool) -> None:
         outcome = BatchOutcome()
-        left: Sequence[Waiter] = batch
+        try:
+            # the overdue are suspects only where they run in a batch that runs apart already
+            with self._suspects.run_apart(batch if takes_slot else ()) as may_run:
+                outcome = self._run_until_told(batch) if may_run else _all_postponed(batch, 0.0)
+        except StorageUnavailable as exc:
+            log.warning("batch_postponed", lane=self.lane, requests=len(batch), error=str(exc))
+            outcome = _all_postponed(batch, _STORAGE_PAUSE_SECONDS)
+        except Exception:
+            log.exception("batch_not_run", lane=self.lane, requests=len(batch))
+            outcome = _all_postponed(batch, _DEFECT_PAUSE_SECONDS)
+        finally:
+            self._return(outcome, takes_slot=takes_slot)
+
+    def _run_until_told(self, batch: Sequence[Waiter]) -> BatchOutcome:
+        """Run a batch, and what it left asking; what ends it too early becomes an outcome."""
+        outcome, left = BatchOutcome(), batch
         try:
             self._started(batch)
             while left and not self._closed:
@@ -141,12 +161,26 @@ class LaneRunner:
                 left = outcome.still_asking
         except StorageUnavailable as exc:
             log.warning("batch_postponed", lane=self.lane, requests=len(left), error=str(exc))
-            outcome = _all_postponed(left, _STORAGE_PAUSE_SECONDS)
-        except Exception:
+            return _all_postponed(left, _STORAGE_PAUSE_SECONDS)
+        except Exception as exc:
             log.exception("batch_failed", lane=self.lane, requests=len(left))
-            outcome = _all_postponed(left, _DEFECT_PAUSE_SECONDS)
-        finally:
-            self._return(outcome, takes_slot=takes_slot)
+            return self._suspected(left, exc)
+        return outcome
+
+    def _suspected(self, batch: Sequence[Waiter], defect: Exception) -> BatchOutcome:
+        """Let a failed batch's requests wait as suspects; give up the one that failed alone twice."""
+        outcome = BatchOutcome(pause_seconds=_DEFECT_PAUSE_SECONDS)
+        for waiter in batch:
+            waiter.suspicion = (waiter.suspicion or Suspicion()).failed(defect)
+            if waiter.suspicion.guilty:
+                outcome.rejected.append((waiter, waiter.suspicion.reason()))
+            else:
+                outcome.postponed.append(Postponed(waiter, _DEFECT_PAUSE_SECONDS))
+        try:
+            self._settle(self._first_words(outcome))
+        except Exception:  # its message stays with the broker
+            log.exception("not_parked", lane=self.lane, letters=len(outcome.rejected))
+        return outcome
 
     def _first_words(self, outcome: BatchOutcome) -> BatchOutcome:
         """Keep what this batch is the first to settle; an overdue twin may have been quicker."""

@@ -55,7 +55,13 @@ class Pipeline:
         if batch.lane is not Lane.SMS and (batch.findings or batch.known_rows):
             batch.leave_asking()  # somebody waits for the answers that are there
         purchase = self._asking.ask(batch, known)
-        self._decide(batch)
+        try:
+            if purchase is not None and purchase.defect is not None:
+                raise purchase.defect  # noqa: TRY301 - the same as one of the rules
+            self._decide(batch)
+        except Exception:
+            self._keep(batch, purchase)
+            raise
         self._settle(batch, purchase)
         self._publish(batch)
         return batch.outcome
@@ -150,23 +156,18 @@ class Pipeline:
         """One transaction: records, changes, ledger, outbox mark, the calls' ends."""
         if not batch.rows and purchase is None:
             return
-        bought = purchase.bought.values() if purchase else ()
-        settled = self._store.settle(
-            Settlement(
-                batch.id,
-                batch.lane,
-                batch.now,
-                batch.rows,
-                learned=[each.record() for each in bought],
-                ended=purchase.ended if purchase else (),
-                call_id=purchase.call_id if purchase else None,
-            )
-        )
+        settled = self._store.settle(_settlement(batch, purchase))
         batch.changes = list(settled.changes)
         # After a lost reply to COMMIT that is our own first run: then the relay marks the batch.
         batch.rows = [row for row in batch.rows if row.key not in settled.decided_before]
         for row in settled.decided_before.values():
             batch.repeat(batch.by_key[row.key][0], row)
+
+    def _keep(self, batch: Batch, purchase: Purchase | None) -> None:
+        """A defect ended the batch: what was paid for answers the same requests when they come again."""
+        batch.rows = []
+        if purchase is not None:
+            self._store.settle(_settlement(batch, purchase))
 
     def _publish(self, batch: Batch) -> None:
         """Send the events; what the broker does not confirm in time is the relay's."""
@@ -185,3 +186,15 @@ class Pipeline:
             self._store.mark_emitted(batch_id, self._now())
         except StorageUnavailable as exc:
             log.warning("batch_not_marked", batch_id=batch_id, error=str(exc))  # sent again, recognisably
+
+
+def _settlement(batch: Batch, purchase: Purchase | None) -> Settlement:
+    return Settlement(
+        batch.id,
+        batch.lane,
+        batch.now,
+        batch.rows,
+        learned=[each.record() for each in purchase.bought.values()] if purchase else (),
+        ended=purchase.ended if purchase else (),
+        call_id=purchase.call_id if purchase else None,
+    )

@@ -51,6 +51,8 @@ class Purchase:
     unanswered: dict[str, bool] = field(default_factory=dict)
     ended: list[EndedCall] = field(default_factory=list)
     account_fault: AccountFault | None = None
+    # what of presend's own ended a call; its numbers may have been billed
+    defect: Exception | None = None
     # whether a call failed for a passing reason that was not one number's alone
     lost: bool = False
     # single numbers refused while the account was well -> the code

@@ -27,6 +27,10 @@ class Unsettled:
         self._held[delivery] = self._clock()
         state.task_reserved(delivery)
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether the message still is held."""
+        return delivery in self._held
+
     def begin(self, delivery: Delivery) -> bool:
         """Note that a batch has taken the message; return whether it still is held."""
         if delivery not in self._held:

@@ -204,6 +204,14 @@ def upgrade() -> None:
     )
     op.create_index("dead_letter_received_at_idx", "dead_letter", ["received_at"])
     op.create_table(
+        "suspicion",
+        sa.Column("item_id", sa.Uuid, nullable=False),
+        sa.Column("deaths", sa.Integer, nullable=False),
+        sa.Column("first_at", MOMENT, nullable=False),
+        sa.Column("last_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("item_id", name="suspicion_pkey"),
+    )
+    op.create_table(
         "daily_sum",
         sa.Column("day", sa.Date, nullable=False),
         sa.Column("lane", sa.Text, nullable=False),
@@ -219,6 +227,7 @@ def downgrade() -> None:
     op.execute("DROP VIEW ledger_sum")
     for table in (
         "daily_sum",
+        "suspicion",
         "dead_letter",
         "operator_action",
         "lane_pause",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from worker.batching import WAITERS_A_BATCH, Batcher, Waiter
 from worker.portability.requests import CheckRequest, Lane
+from worker.suspicion import CAPS, Suspicion, cap
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -24,10 +26,15 @@ class Clock:
         return self.now
 
 
-def waiter(number: int | None, *, deadline: float | None = None) -> Waiter:
+def waiter(number: int | None, *, deadline: float | None = None, deaths: int | None = None) -> Waiter:
     msisdn = None if number is None else f"139{number:08d}"
     request = CheckRequest(Lane.SMS, f"m{number}", msisdn, NOW)
-    return Waiter(request, deadline=deadline)
+    suspicion = None if deaths is None else Suspicion("an id", deaths)
+    return Waiter(request, deadline=deadline, suspicion=suspicion)
+
+
+def suspects(waiters: list[Waiter]) -> bool:
+    return any(one.suspicion is not None for one in waiters)
 
 
 def batcher(clock: Clock, **options: float) -> Batcher:
@@ -51,10 +58,11 @@ class AnyTraffic(RuleBasedStateMachine):
     @rule(
         numbers=st.lists(st.none() | st.integers(0, 20), min_size=1, max_size=30),
         patience=st.none() | st.floats(0.1, 5),
+        deaths=st.none() | st.integers(0, len(CAPS) - 1),
     )
-    def arrive(self, numbers: list[int | None], patience: float | None) -> None:
+    def arrive(self, numbers: list[int | None], patience: float | None, deaths: int | None) -> None:
         deadline = None if patience is None else self.clock.now + patience
-        new = [waiter(number, deadline=deadline) for number in numbers]
+        new = [waiter(number, deadline=deadline, deaths=deaths) for number in numbers]
         self.live |= {id(one): one for one in new}
         self.batcher.add(new)
 
@@ -73,15 +81,23 @@ class AnyTraffic(RuleBasedStateMachine):
         assert not any(one.settled or one.overdue for one in batch)
         in_calls = {id(one) for held in self.held for one in held}
         assert not in_calls & {id(one) for one in batch}
+        assert not any(map(suspects, self.held)), "nothing starts beside suspects"
+        if suspects(batch):
+            assert not self.held, "suspects start beside nothing"
+            (level,) = {one.suspicion.level if one.suspicion else None for one in batch}
+            assert level is not None
+            assert len(batch) <= cap(level)
         self.held.append(batch)
         assert len(self.held) <= self.slots
 
     @precondition(lambda self: self.held)
-    @rule(back=st.booleans(), pause=st.floats(0, 1))
-    def finish(self, back: bool, pause: float) -> None:
+    @rule(back=st.booleans(), pause=st.floats(0, 1), defect=st.booleans())
+    def finish(self, back: bool, pause: float, defect: bool) -> None:
         batch = self.held.pop(0)
         self.batcher.done()
         if back:
+            for one in batch if defect else ():
+                one.suspicion = (one.suspicion or Suspicion()).failed(ValueError())
             self.batcher.postpone(batch, pause)
         else:
             for one in batch:
@@ -106,7 +122,11 @@ class AnyTraffic(RuleBasedStateMachine):
         if not hasattr(self, "batcher"):
             return
         in_calls = {id(one) for held in self.held for one in held}
-        if self.live.keys() - in_calls and len(self.held) < self.slots:
+        waiting = [one for one in self.live.values() if id(one) not in in_calls]
+        # suspects wait for the end of what runs, which is looked at anyway
+        any_suspects = suspects([*self.live.values(), *itertools.chain(*self.held)])
+        free = not self.held if any_suspects else len(self.held) < self.slots
+        if waiting and free:
             assert self.batcher.wake_at() is not None
 
     def teardown(self) -> None:
@@ -114,7 +134,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if not hasattr(self, "batcher"):
             return
         while self.held:
-            self.finish(back=True, pause=0.0)
+            self.finish(back=True, pause=0.0, defect=False)
         for _ in range(1000):
             wake_at = self.batcher.wake_at()
             if wake_at is None:
@@ -123,7 +143,7 @@ class AnyTraffic(RuleBasedStateMachine):
             self.expire()
             self.take()
             while self.held:
-                self.finish(back=False, pause=0.0)
+                self.finish(back=False, pause=0.0, defect=False)
         assert not self.live
 
 
@@ -221,3 +241,44 @@ def test_what_was_forgotten_does_not_come_back_from_a_call() -> None:
     clock.now += 60
     assert lane.next_batch() is None
     assert lane.waiting == 0
+
+
+def test_suspects_run_by_their_deaths_the_least_suspected_first_in_smaller_and_smaller_batches() -> None:
+    lane = Batcher(slots=8, linger_seconds=0.0, clock=Clock())
+    lane.add(waiter(number, deaths=deaths) for number in range(1000) for deaths in (3, 2, 1, 0))
+    sizes: list[tuple[int, int]] = []
+    while (batch := lane.next_batch()) is not None:
+        assert lane.next_batch() is None
+        assert batch[0].suspicion is not None
+        sizes.append((batch[0].suspicion.deaths, len(batch)))
+        lane.done()
+    assert sizes == [(0, 1000), *[(1, 32)] * 31, (1, 8), *[(2, 1)] * 1000, *[(3, 1)] * 1000]
+
+
+@given(slots=st.integers(1, 4), others=st.integers(1, 40))
+def test_others_are_served_between_suspects_and_neither_waits_for_ever(slots: int, others: int) -> None:
+    """A batch of suspects is followed by as many others as there are slots."""
+    lane = batcher(Clock(), slots=slots, cap=1)
+    lane.add(waiter(number, deaths=3) for number in range(3))
+    lane.add(waiter(100 + number) for number in range(others))
+    served = []
+    while (batch := lane.next_batch()) is not None:
+        served.append(suspects(batch))
+        lane.done()
+    turns = "".join("s" if each else "o" for each in served)
+    assert turns.count("s") == 3
+    assert turns.count("o") == others
+    assert turns.startswith("s" + "o" * min(slots, others))
+
+
+def test_an_overdue_suspect_is_left_to_its_own_batch_unless_it_runs() -> None:
+    clock = Clock()
+    lane = batcher(clock)
+    running, waiting = (waiter(number, deadline=clock.now + 5, deaths=3) for number in (1, 2))
+    lane.add([running, waiting])
+    assert lane.next_batch() == [running]
+    clock.now += 5
+    assert lane.overdue() == [running]
+    running.settled = True
+    lane.done()
+    assert lane.next_batch() == [waiting]

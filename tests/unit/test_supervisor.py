@@ -120,7 +120,7 @@ def test_nothing_is_started_while_ending(tmp_path: Path) -> None:
     [
         ([1, 1, 1, 1], [0.5, 1.0, 2.0, 4.0]),
         ([1, SETTLED_SECONDS, 1, 1], [0.5, 0.5, 0.5, 1.0]),
-        ([1] * 12, [*(FIRST_PAUSE_SECONDS * 2**n for n in range(6)), *[LONGEST_PAUSE_SECONDS] * 6]),
+        ([1] * 12, [*(FIRST_PAUSE_SECONDS * 2**n for n in range(4)), *[LONGEST_PAUSE_SECONDS] * 8]),
     ],
 )
 def test_the_pause_doubles_with_each_quick_death(lifetimes: list[float], pauses: list[float]) -> None:

@@ -23,8 +23,9 @@ from worker.processes.role import EXIT_CONFIG, GRACE_SECONDS
 
 log = logs.get(__name__)
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-"""Before a process is started again: the pause doubles with each quick death."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 4.0
+"""Before a process is started again: the pause doubles with each quick death. A message that kills it does
+so six times before it is parked, and the others must not wait for minutes meanwhile."""
 SETTLED_SECONDS = 30.0
 """A process that lived so long did not die of its start: the pause begins anew."""
 _LOOK_SECONDS = 1.0

@@ -21,6 +21,7 @@ from worker.storage.calls import Call, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.presence import Absences, Presence
 from worker.storage.store import Claim, Known, Settled, Settlement
+from worker.storage.suspicions import Suspicions
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class PostgresStore:
         self._presence = Presence(database)
         self._absences = Absences()
         self._giving_up = Event()
+        self.suspicions = Suspicions(database, giving_up=self._giving_up)
 
     def look_up(
         self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]

@@ -208,6 +208,17 @@ dead_letter = Table(
     Index(None, "received_at"),
 )
 
+suspicion = Table(
+    "suspicion",
+    metadata,
+    # an item that was in a running batch of suspects when its process died: the id its dead letter would have
+    Column("item_id", _uuid, primary_key=True),
+    Column("deaths", Integer, nullable=False),
+    # when the first and the last of these batches began
+    Column("first_at", _moment, nullable=False),
+    Column("last_at", _moment, nullable=False),
+)
+
 # What pruned rows added up to; the view ledger_sum, which migrations/ makes, adds the rows still there.
 daily_sum = Table(
     "daily_sum",
