@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from tests.integration.bench import HOME, PORTED, Bench, decided, run
 from worker.asking import NEVER_ANSWERED
 from worker.batching import Waiter
+from worker.buyer import Buyer
 from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
 from worker.errors import AccountFault, AnswerLost
 from worker.portability.records import AnsweredFrom, Status
@@ -208,7 +209,7 @@ def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(benc
     assert (row.decision, row.reason, row.answered_from) == ("unverified", "provider_failing", None)
 
 
-def test_a_defect_after_the_purchase_does_not_buy_for_ever(
+def test_what_was_bought_before_a_defect_answers_the_request_once_it_is_mended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = bench.pipeline()
@@ -218,14 +219,29 @@ def test_a_defect_after_the_purchase_does_not_buy_for_ever(
 
     monkeypatch.setattr(pipeline, "_decide", defect)
     waiter = Waiter(bench.request(Lane.SMS, PORTED))
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            pipeline.run_batch([waiter])
+    assert bench.rows("SELECT outcome, billed FROM lookup_call") == [("answered", 1)]
+    monkeypatch.undo()
+    assert [row.status for _, row in pipeline.run_batch([waiter]).decided] == [Status.PORTED]
+    assert bench.sandbox.bill.times_billed(PORTED) == 1
+
+
+def test_a_defect_in_the_call_buys_at_most_three_times(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = bench.pipeline()
+
+    def defect(*_: Any) -> None:
+        raise KeyError("a defect of ours")
+
+    monkeypatch.setattr(Buyer, "_answered", defect)
+    waiter = Waiter(bench.request(Lane.SMS, PORTED))
     for _ in range(3):
         with pytest.raises(KeyError):
             pipeline.run_batch([waiter])
-        with bench.database.begin() as connection:
-            connection.execute(text("DELETE FROM in_flight"))
-    monkeypatch.undo()
     assert pipeline.run_batch([waiter]).rejected == [(waiter, NEVER_ANSWERED)]
     assert bench.sandbox.bill.times_billed(PORTED) == 3
+    assert set(bench.rows("SELECT outcome FROM lookup_call")) == {("lost",)}
 
 
 def test_a_port_is_recorded_once_and_told(bench: Bench) -> None:
