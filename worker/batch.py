@@ -18,7 +18,8 @@ CONFLICT = (
 )
 
 STOPPED_SECONDS = 1.0
-"""How long an sms lane pauses before it looks again whether the gate is open and the budget renewed."""
+"""How long an sms lane pauses before it looks again whether the gate is open and the budget renewed, and a
+contradiction waits before it looks which one got the row: redelivered, they may come in another order."""
 
 
 @dataclass(slots=True)
@@ -44,12 +45,12 @@ class Batch:
 
     @classmethod
     def of(cls, waiters: Sequence[Waiter], now: datetime) -> Batch:
-        """Gather requests by key; one that contradicts an earlier one of its key is rejected."""
+        """Gather requests by key; one that contradicts an earlier one of its key waits for that one's row."""
         batch = cls(new_id(), waiters[0].request.lane, now)
         for waiter in waiters:
             group = batch.by_key.setdefault(waiter.request.key, [])
             if group and not group[0].request.same_question(waiter.request.msisdn, waiter.request.operator):
-                batch.outcome.rejected.append((waiter, CONFLICT))
+                batch.outcome.postponed.append(Postponed(waiter, STOPPED_SECONDS))
             else:
                 group.append(waiter)
         return batch

@@ -7,7 +7,7 @@ at fault stands alone, so that its 999 neighbours are answered; an account fault
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -81,9 +81,7 @@ class Buyer:
                 self._leave(purchase, numbers, maybe_billed=True)
                 continue
             for half in halves:
-                further = self._named(purchase, part, half)
-                if further is not None:
-                    parts.append((further, half))
+                parts += self._named(purchase, part, half)
         return purchase
 
     def _ask(self, purchase: Purchase, call: Call, numbers: list[str]) -> list[list[str]]:
@@ -227,8 +225,10 @@ class Buyer:
         self._end(purchase, call, numbers, outcome, billed=billed, unanswered=unanswered)
         self._leave(purchase, numbers, maybe_billed=billed is None)
 
-    def _named(self, purchase: Purchase, parent: Call, numbers: Sequence[str]) -> Call | None:
-        """Name a further call for numbers that ``parent`` holds; without its name it is not made."""
+    def _named(
+        self, purchase: Purchase, parent: Call, numbers: Sequence[str]
+    ) -> Iterable[tuple[Call, list[str]]]:
+        """Name a further call for what ``parent`` still holds of numbers; without its name it is not made."""
         call = replace(
             parent,
             id=new_id(),
@@ -237,12 +237,13 @@ class Buyer:
             hold_seconds=self.hold_seconds(len(numbers)),
         )
         try:
-            self._store.split(call, numbers, from_id=parent.id)
+            held = self._store.split(call, numbers, from_id=parent.id)
         except StorageUnavailable as exc:
             log.warning("call_not_made", batch_id=call.batch_id, numbers=len(numbers), error=str(exc))
-            self._leave(purchase, numbers, maybe_billed=False)
-            return None
-        return call
+            held = set()
+        self._leave(purchase, [each for each in numbers if each not in held], maybe_billed=False)
+        ours = [each for each in numbers if each in held]
+        return [(replace(call, numbers=len(ours)), ours)] if ours else []
 
     def _end(
         self,

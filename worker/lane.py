@@ -185,10 +185,8 @@ class LaneRunner:
     def _first_words(self, outcome: BatchOutcome) -> BatchOutcome:
         """Keep what this batch is the first to settle; an overdue twin may have been quicker."""
         with self._changed:
-            outcome.decided = [(waiter, row) for waiter, row in outcome.decided if not waiter.settled]
-            outcome.rejected = [(waiter, why) for waiter, why in outcome.rejected if not waiter.settled]
-            for waiter, _ in (*outcome.decided, *outcome.rejected):
-                waiter.settled = True
+            outcome.decided = [(waiter, row) for waiter, row in outcome.decided if _is_first(waiter)]
+            outcome.rejected = [(waiter, why) for waiter, why in outcome.rejected if _is_first(waiter)]
         return outcome
 
     def _return(self, outcome: BatchOutcome, *, takes_slot: bool) -> None:
@@ -200,6 +198,13 @@ class LaneRunner:
             if outcome.pause_seconds:
                 self._batcher.pause(outcome.pause_seconds)
             self._changed.notify_all()
+
+
+def _is_first(waiter: Waiter) -> bool:
+    """Settle a request, unless it is settled; a batch may hold one twice, overdue and asked again."""
+    first = not waiter.settled
+    waiter.settled = True
+    return first
 
 
 def _all_postponed(batch: Sequence[Waiter], seconds: float) -> BatchOutcome:

@@ -59,10 +59,13 @@ def test_the_same_key_with_another_question_is_rejected_beside_the_first(
     if together:
         outcome = bench.pipeline().run_batch([Waiter(first), Waiter(conflicting)])
         assert [row.msisdn for _, row in outcome.decided] == [PORTED]
+        assert [one.waiter.request for one in outcome.postponed] == [conflicting], (
+            "until the first has its row"
+        )
     else:
         run(bench.pipeline(), first)
-        outcome = bench.pipeline().run_batch([Waiter(conflicting)])
-        assert not outcome.decided
+    outcome = bench.pipeline().run_batch([Waiter(conflicting)])
+    assert not outcome.decided
     ((waiter, reason),) = outcome.rejected
     assert waiter.request is conflicting
     assert "was used before" in reason

@@ -48,15 +48,20 @@ class EndedCall:
     unanswered: Sequence[str] = ()
 
 
-# Half of a refused batch, asked again: its numbers go over to the new call.
+# Half of a refused batch, asked again: its numbers go over to the new call. Those that were taken over or
+# given up meanwhile do not: they are somebody else's to buy.
 _SPLIT = text("""
     WITH moved AS (
         UPDATE in_flight SET call_id = CAST(:id AS uuid), until = now() + make_interval(secs => :hold_seconds)
         WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:from_id AS uuid)
+        RETURNING msisdn
+    ), opened AS (
+        INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner)
+        SELECT CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, count(*), 'calling',
+               now() + make_interval(secs => :hold_seconds), :owner
+        FROM moved HAVING count(*) > 0
     )
-    INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner)
-    VALUES (CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, :numbers, 'calling',
-            now() + make_interval(secs => :hold_seconds), :owner)
+    SELECT msisdn FROM moved
 """)
 
 # One statement, so one commit: the call is named and its numbers are held, or neither.
@@ -113,9 +118,13 @@ _RELEASE = text("""
 _DISCARD = text("DELETE FROM lookup_call WHERE id = CAST(:id AS uuid) AND outcome = 'calling'")
 
 
-def split(connection: Connection, call: Call, msisdns: Collection[str], *, from_id: str) -> None:
-    """Name a call for some of the numbers that another call of the same batch holds."""
-    connection.execute(_SPLIT, _parameters(call) | {"msisdns": [int(m) for m in msisdns], "from_id": from_id})
+def split(connection: Connection, call: Call, msisdns: Collection[str], *, from_id: str) -> set[str]:
+    """Name a call for some of the numbers that another call of the same batch holds.
+
+    Returns those it still held; where it holds none of them any more, no call is named.
+    """
+    parameters = _parameters(call) | {"msisdns": [int(m) for m in msisdns], "from_id": from_id}
+    return {str(msisdn) for (msisdn,) in connection.execute(_SPLIT, parameters)}
 
 
 def open_and_claim(

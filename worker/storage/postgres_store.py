@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from threading import Event
 from typing import TypeVar
@@ -61,7 +61,7 @@ class PostgresStore:
             held, unaffordable = engine.transact(self._database, claim)
         else:
             held, unaffordable = engine.read(self._database, claim)
-        return engine.read(self._database, lambda to: self._after_claim(to, call, keys, held, unaffordable))
+        return engine.read(self._database, lambda to: self._after_claim(to, keys, held, unaffordable))
 
     def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
         """See ``Store``."""
@@ -74,10 +74,10 @@ class PostgresStore:
 
         engine.transact(self._database, release)
 
-    def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> None:
+    def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> set[str]:
         """See ``Store``."""
         call = replace(call, owner=self._presence.owner)
-        engine.read(self._database, lambda to: calls.split(to, call, msisdns, from_id=from_id))
+        return engine.read(self._database, lambda to: calls.split(to, call, msisdns, from_id=from_id))
 
     def give_up_dead_calls(self) -> int:
         """See ``Store``."""
@@ -168,7 +168,6 @@ class PostgresStore:
     @staticmethod
     def _after_claim(
         to: Connection,
-        call: Call,
         keys: Mapping[str, Sequence[RequestKey]],
         held: set[str],
         unaffordable: set[str],
@@ -176,12 +175,9 @@ class PostgresStore:
         elsewhere = keys.keys() - held - unaffordable
         holders = calls.holders(to, elsewhere) if elsewhere else {}
         records = port_records.read(to, keys)
-        # Another copy of a request may have bought its number since the batch looked: its record is young.
-        since = call.sent_at - timedelta(seconds=call.hold_seconds)
-        young = [
-            key for msisdn, record in records.items() if record.observed_at > since for key in keys[msisdn]
-        ]
-        return Claim(held, unaffordable, records, holders, ledger.find(to, young) if young else {})
+        # Another copy of a request may have been answered since the batch looked: then a record was there.
+        answerable = [key for msisdn in records for key in keys[msisdn]]
+        return Claim(held, unaffordable, records, holders, ledger.find(to, answerable) if answerable else {})
 
 
 def _settle(to: Connection, settlement: Settlement) -> Settled:

@@ -91,8 +91,11 @@ class Store(Protocol):
     def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
         """Let go of numbers that need not be bought after all."""
 
-    def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> None:
-        """Name a further call for some of the numbers that ``from_id`` holds."""
+    def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> set[str]:
+        """Name a further call for some of the numbers that ``from_id`` holds; return those it still held.
+
+        The others were taken over, or given up because the call's time was up.
+        """
 
     def give_up_dead_calls(self) -> int:
         """Let go of the numbers of calls that can no longer be answered; return how many."""
