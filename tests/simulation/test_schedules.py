@@ -1,0 +1,24 @@
+"""2,000 schedules a run, new ones each time: every promise holds at each step, and once all is quiet."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.simulation.running import account_of, first_violation
+
+_PARTS, _SCHEDULES_A_PART = 8, 250
+
+
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_every_promise_holds_in_every_schedule(part: int) -> None:
+    first = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 40)) + part * _SCHEDULES_A_PART
+    broken = first_violation(range(first, first + _SCHEDULES_A_PART))
+    if broken is not None:
+        pytest.fail(account_of(broken), pytrace=False)
+
+
+def test_a_seed_tells_its_schedule() -> None:
+    assert account_of(7) == account_of(7)
