@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -77,6 +77,15 @@ class Batch:
     def postpone(self, waiter: Waiter, seconds: float) -> None:
         """Let every request of this waiter's key wait again."""
         self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.request.key)]
+
+    def park_again(self, parked: Mapping[str, str]) -> None:
+        """Give up again the requests that were, when their messages came before: the first outcome stands."""
+        for key, group in list(self.by_key.items()) if parked else ():
+            for waiter in [one for one in group if one.letter_id in parked]:
+                group.remove(waiter)
+                self.outcome.rejected.append((waiter, parked[waiter.letter_id or ""]))
+            if not group:
+                del self.by_key[key]
 
     def stop(self, waiter: Waiter, why: NoAnswer) -> None:
         """Nothing may be bought for a request now: a recharge is told at once, an sms waits."""

@@ -57,6 +57,8 @@ class Waiter:
     generation: int = 0
     # decided, by whichever batch came first, or taken back
     settled: bool = False
+    # of the dead letter it may have become when its message came before; None: this is the first time
+    letter_id: str | None = None
     # taken out because its deadline passed
     overdue: bool = False
 

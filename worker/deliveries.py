@@ -88,6 +88,11 @@ class Delivery:
             return TaskResult(self.id, rejected=self.reason)
         return TaskResult(self.id, value=self.values if self.many else self.values[0])
 
+    @property
+    def may_have_come_before(self) -> bool:
+        """Whether the message may have been delivered before; Redis does not say, so there it always may."""
+        return bool(self.message.delivery_info.get("redelivered", True))
+
     def item_id(self, index: int) -> str:
         """The id of an item's dead letter: the same whenever the message is delivered again."""
         if self._digest is None:

@@ -213,7 +213,12 @@ class Feed:
             if item.request is not None:
                 deadline = _deadline(item.request.expires_at, delivery.received_at)
                 waiters.append(
-                    Waiter(item.request, token=(delivery, index, item.arguments), deadline=deadline)
+                    Waiter(
+                        item.request,
+                        token=(delivery, index, item.arguments),
+                        deadline=deadline,
+                        letter_id=delivery.item_id(index) if delivery.may_have_come_before else None,
+                    )
                 )
             else:
                 letters.append((index, item))

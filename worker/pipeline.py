@@ -101,10 +101,14 @@ class Pipeline:
 
     def _look_up(self, batch: Batch) -> Known:
         msisdns = {waiter.request.msisdn for waiter in batch.waiters() if waiter.request.msisdn is not None}
-        return self._store.look_up(self._account, batch.lane, batch.by_key.keys(), msisdns)
+        letters = [
+            waiter.letter_id for group in batch.by_key.values() for waiter in group if waiter.letter_id
+        ]
+        return self._store.look_up(self._account, batch.lane, batch.by_key.keys(), msisdns, letters)
 
     def _answer_without_asking(self, batch: Batch, known: Known) -> None:
         """Repeat what was decided before; answer by expiry, rule or record; the rest must be asked for."""
+        batch.park_again(known.parked)
         for waiter in list(batch.waiters()):
             request = waiter.request
             row = known.rows.get(request.key)

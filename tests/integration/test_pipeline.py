@@ -23,6 +23,8 @@ from worker.portability.records import AnsweredFrom, Status
 from worker.portability.requests import Lane
 from worker.sandbox.faults import Fault
 from worker.sandbox.provider import DEFAULT_APIKEY, Account, Latency
+from worker.storage.dead_letters import DeadLetter
+from worker.storage.ids import new_id
 
 
 def test_one_paid_answer_serves_all_who_wait_for_the_number(bench: Bench) -> None:
@@ -337,3 +339,16 @@ def test_a_transaction_whose_commit_was_answered_by_silence_leaves_one_row(
     ]
     assert [event.id for event in bench.publisher.events] == [row.event_id]
     assert bench.sandbox.bill.billed == 1
+
+
+def test_what_was_parked_is_parked_again_when_its_message_comes_again(bench: Bench) -> None:
+    letter = DeadLetter(new_id(), "sms.recheck", {}, "given up before", "sms", bench.clock())
+    pipeline = bench.pipeline()
+    pipeline.park([letter])
+    request = bench.request(Lane.SMS, PORTED)
+    again, other = Waiter(request, letter_id=letter.id), Waiter(bench.request(Lane.SMS, HOME))
+    outcome = pipeline.run_batch([again, other])
+    assert outcome.rejected == [(again, "given up before")]
+    assert [waiter for waiter, _ in outcome.decided] == [other]
+    resent = pipeline.run_batch([again, Waiter(request, letter_id=new_id())])
+    assert (len(resent.rejected), len(resent.decided)) == (1, 1), "another message of its key is another item"

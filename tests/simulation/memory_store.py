@@ -122,13 +122,20 @@ class MemoryStore:
         tables.present.add(self.owner)
 
     def look_up(
-        self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
+        self,
+        account: str,
+        lane: Lane,
+        keys: Collection[RequestKey],
+        msisdns: Collection[str],
+        letters: Collection[str] = (),
     ) -> Known:
         tables = self.tables
         gate = self._run("read gate", lambda: tables.gate(account))
         breaker = self._run("read breaker", lambda: self._breaker(account, lane))
         rows = self._run("find keys", lambda: self._find(keys))
-        return Known(gate, breaker, rows, self._run("read records", lambda: self._records(msisdns)))
+        records = self._run("read records", lambda: self._records(msisdns))
+        parked = {one: tables.letters[one].reason for one in letters if one in tables.letters}
+        return Known(gate, breaker, rows, records, parked)
 
     def claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], *, overtaken: Collection[str]

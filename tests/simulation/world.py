@@ -113,10 +113,15 @@ class WatchedStore(MemoryStore):
         return done
 
     def look_up(
-        self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
+        self,
+        account: str,
+        lane: Lane,
+        keys: Collection[RequestKey],
+        msisdns: Collection[str],
+        letters: Collection[str] = (),
     ) -> Known:
         notes = self._schedule.notes()
-        known = super().look_up(account, lane, keys, msisdns)
+        known = super().look_up(account, lane, keys, msisdns, letters)
         notes.update(
             gate_closed=known.closed_gate is not None,
             probing=known.breaker is not None and known.breaker.probing,

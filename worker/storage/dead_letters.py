@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +49,8 @@ _TAKE = text(f"""
     SELECT {_COLUMNS} FROM dead_letter
     WHERE replayed_at IS NULL AND id = ANY(CAST(:ids AS uuid[])) ORDER BY received_at, id FOR UPDATE
 """)  # noqa: S608 - the columns are ours
+
+_PARKED = text("SELECT id, reason FROM dead_letter WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 _MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:ids AS uuid[]))")
 
@@ -99,6 +101,11 @@ def ids(connection: Connection, *, reason: str | None = None, task: str | None =
 def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
     """Return those of these that were not replayed yet, locked until the transaction ends."""
     return [_letter(row) for row in connection.execute(_TAKE, {"ids": list(ids)})]
+
+
+def parked(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """Return why items were parked, by the ids of their letters; one that was not is absent."""
+    return {str(found): reason for found, reason in connection.execute(_PARKED, {"ids": list(ids)})}
 
 
 def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:

@@ -38,7 +38,12 @@ class PostgresStore:
         self.suspicions = Suspicions(database, giving_up=self._giving_up)
 
     def look_up(
-        self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
+        self,
+        account: str,
+        lane: Lane,
+        keys: Collection[RequestKey],
+        msisdns: Collection[str],
+        letters: Collection[str] = (),
     ) -> Known:
         """See ``Store``."""
         return engine.read(
@@ -48,6 +53,7 @@ class PostgresStore:
                 breaker.read(to, account, lane),
                 ledger.find(to, keys),
                 port_records.read(to, msisdns),
+                dead_letters.parked(to, letters) if letters else {},
             ),
         )
 

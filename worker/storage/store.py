@@ -28,6 +28,8 @@ class Known:
     # requests decided before
     rows: Mapping[RequestKey, CheckedRequest]
     records: Mapping[str, PortRecord]
+    # why items were parked before, by the ids of their dead letters
+    parked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,17 @@ class Store(Protocol):
     """What the pipeline asks of the database."""
 
     def look_up(
-        self, account: str, lane: Lane, keys: Collection[RequestKey], msisdns: Collection[str]
+        self,
+        account: str,
+        lane: Lane,
+        keys: Collection[RequestKey],
+        msisdns: Collection[str],
+        letters: Collection[str] = (),
     ) -> Known:
-        """What is known of these requests and numbers, and whether the provider may be asked."""
+        """What is known of these requests and numbers, and whether the provider may be asked.
+
+        ``letters`` are the ids under which items would be parked that may have been parked before.
+        """
 
     def claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], *, overtaken: Collection[str]
