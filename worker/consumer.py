@@ -19,7 +19,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
-from worker import logs
+from worker import compression, logs
 from worker.feed import Feed, Parts
 from worker.lane_control import LaneControl
 from worker.lane_switch import LaneSwitch
@@ -169,7 +169,10 @@ class QueueConsumer(Consumer):
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Park a message that is not Celery's."""
-        self.feed().park_unreadable(message, "this is not a Celery message: it has no task header")
+        self.feed().park_unreadable(
+            message,
+            "this is not a Celery message, for it has no header task: send it with Celery, protocol 2",
+        )
 
     def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:  # noqa: ARG002
         """Park a message for a task presend does not have."""
@@ -182,11 +185,23 @@ class QueueConsumer(Consumer):
 
     def on_invalid_task(self, body: Any, message: Any, exc: Any) -> None:  # noqa: ARG002
         """Park a message whose form Celery refused."""
-        self.feed().park_unreadable(message, f"not a valid Celery message: {type(exc).__name__}")
+        self.feed().park_unreadable(
+            message, f"not a valid Celery message ({type(exc).__name__}): send it with Celery, protocol 2"
+        )
 
-    def on_decode_error(self, message: Any, exc: Any) -> None:
-        """Park a message that could not be decoded."""
-        self.feed().park_unreadable(message, f"the message could not be decoded: {type(exc).__name__}")
+    def on_decode_error(self, message: Any, exc: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Park a message whose compression kombu could not undo, or one that is not Celery's, nor JSON."""
+        if message.headers.get("task"):
+            reason = (
+                "the body cannot be unfolded: send it uncompressed, or compressed by gzip, bzip2 or lzma and "
+                f"of at most {compression.MOST_BYTES // 2**20} MB"
+            )
+        else:
+            reason = (
+                "this is not a Celery message, for it has no header task, and its body is not JSON: "
+                "send it with Celery, protocol 2"
+            )
+        self.feed().park_unreadable(message, reason)
 
     def _declare_queues(self) -> None:
         """Declare our queues; one that exists with other arguments ends the worker with clear words."""

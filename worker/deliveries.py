@@ -163,11 +163,13 @@ def read_message(message: Any) -> Read:
     try:
         body = msgspec.json.decode(_raw(message))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Rejected("the body is not valid JSON") from None
+        raise Rejected("the body is not valid JSON in UTF-8: send it with Celery's json serializer") from None
     if not (
         isinstance(body, list) and len(body) == 3 and isinstance(body[0], list) and isinstance(body[1], dict)
     ):
-        raise Rejected("the body is not [args, kwargs, embed] of Celery's protocol 2")
+        raise Rejected(
+            "the body is not [args, kwargs, embed] of Celery's protocol 2: send it with Celery, or so"
+        )
     if body[0]:
         raise Rejected("arguments must be given by name, not by position")
     return Read(body[1], _expires(headers.get("expires")))
@@ -179,7 +181,9 @@ def _expires(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise Rejected("the header expires is not an ISO 8601 time") from None
+        raise Rejected(
+            "the header expires is not an ISO 8601 time such as 2026-11-24T09:30:00+08:00"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 

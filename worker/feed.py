@@ -129,7 +129,7 @@ class Feed:
         self._unsettled.add(delivery)
         try:
             if body is not None:
-                raise Rejected("Celery protocol 1 is not supported: producers must use protocol 2")  # noqa: TRY301
+                raise Rejected("Celery protocol 1 is not supported: set task_protocol = 2 in the producer")  # noqa: TRY301
             items = self._read(task, delivery)
         except Rejected as exc:
             self._announce(delivery)

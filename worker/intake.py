@@ -64,7 +64,7 @@ class Intake:
                 raise Rejected(f"unknown argument {_shown(name)}: a *_many task takes items only")
         items = arguments.get("items")
         if not isinstance(items, list):
-            raise Rejected("items must be a list of objects")
+            raise Rejected("items must be a list of objects, each with the arguments of one request")
         if len(items) > MAX_BATCH:
             raise Rejected(f"{len(items)} items: a message carries at most {MAX_BATCH}, split it")
         return [self._taken(item, now, expires) for item in items]
@@ -91,7 +91,8 @@ class Intake:
                 )
         for name, reader in readers.items():
             if reader.required and reader.field not in fields:
-                raise Rejected(f"argument {name} is missing")
+                needed = ", ".join(each for each, argument in readers.items() if argument.required)
+                raise Rejected(f"argument {name} is missing: {self.lane} needs {needed}")
         return CheckRequest(
             lane=self.lane, received_at=now, expires_at=self._expires_at(now, expires), **fields
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -193,8 +194,11 @@ class LaneRunner:
         with self._changed:
             if takes_slot:
                 self._batcher.done()
+            together: defaultdict[float, list[Waiter]] = defaultdict(list)
             for postponed in outcome.postponed:
-                self._batcher.postpone([postponed.waiter], postponed.seconds)
+                together[postponed.seconds].append(postponed.waiter)
+            for seconds, waiters in together.items():  # at one moment, or their next call would be several
+                self._batcher.postpone(waiters, seconds)
             if outcome.pause_seconds:
                 self._batcher.pause(outcome.pause_seconds)
             self._changed.notify_all()

@@ -94,18 +94,23 @@ class Place:
     # -- what is left to see ------------------------------------------------------------------
 
     def send_many(self, lane: str, numbers: Sequence[str], **arguments: Any) -> None:
-        """Send a single message for each number, results unwanted; its reference is ``prefix`` + number."""
+        """Send a single message for each number, results unwanted; its reference is ``prefix`` + number.
+
+        ``tagged`` gives it the reference as its tag, too.
+        """
         task, reference = (
             ("sms.recheck", "message_id") if lane == "sms" else ("recharge.precheck", "order_id")
         )
         arguments = {"operator": "CMCC"} | arguments
-        prefix = arguments.pop("prefix", "R")
+        prefix, tagged = arguments.pop("prefix", "R"), arguments.pop("tagged", False)
         with self.producer.connection_for_write() as connection, connection.channel() as channel:
             publisher = self.producer.amqp.Producer(channel)
             for number in numbers:
+                name = f"{prefix}{number}"
+                tag = {"x_tag": name} if tagged else {}
                 self.producer.send_task(
                     task,
-                    kwargs={reference: f"{prefix}{number}", "mobile": number, **arguments},
+                    kwargs={reference: name, "mobile": number, **tag, **arguments},
                     producer=publisher,
                     ignore_result=True,
                 )

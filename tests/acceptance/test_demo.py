@@ -89,7 +89,7 @@ def test_a_day_is_shown_its_figures_agree_and_nothing_is_left(demo: Demo) -> Non
         r"13163320753 +联通 -> 联通 +not ported +湖北-武汉",
         r"number\.ported +1\b",
         r"sms\.reroute to ",
-        r"recharge\.precheck blunder-1 *\n +operator is none of CMCC",
+        r"recharge\.precheck blunder-1 *\n +operator must be one of CMCC",
     ):
         assert re.search(answer, said), answer
     assert said.count(" agrees") == 7, said

@@ -76,7 +76,7 @@ BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
         zlib.compress(b" " * 64_000_000 + body(GOOD)),
         "application/json",
         ZIPPED,
-        "could not be decoded",
+        "cannot be unfolded",
     ),
     "zipped": (
         zlib.compress(body(GOOD | {"message_id": "z"})),

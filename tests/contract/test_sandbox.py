@@ -139,6 +139,7 @@ def test_a_truncated_answer_promises_more_than_it_sends(served: Served) -> None:
         ("duplicate", [0, 2]),
         ("reorder", [0, 1, 2]),
         ("foreign", [0, 2]),
+        ("extra", [0, 1, 2]),
         ("bare", [0, 2]),
     ],
 )

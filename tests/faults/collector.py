@@ -5,17 +5,18 @@ Writes a JSON line for every event that comes, repeated ones included, before it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import amqp
 import redis
 
+from tests.faults.evidence import seen
 from tests.services import connect_amqp
 
 EXCHANGE = "presend.events"
@@ -30,20 +31,7 @@ class EventLog:
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
 
     def write(self, body: bytes) -> None:
-        event = json.loads(body)
-        data = event["data"]
-        key = (
-            None
-            if "reference" not in data
-            else [data[name] for name in ("lane", "source", "reference", "attempt")]
-        )
-        line = {
-            "id": event["id"],
-            "type": event["type"],
-            "digest": hashlib.sha256(body).hexdigest(),
-            "key": key,
-            "time": time.time(),
-        }
+        line = asdict(seen(body)) | {"time": time.time()}
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import services
+from tests.acceptance.harness import Place, place
+from tests.acceptance.provider import WatchedSandbox
 from tests.faults.engines import Engines, own_engines
 from tests.faults.scene import Scene, opened
 from worker.embedded import embedded
@@ -33,6 +35,24 @@ class Ground:
     @contextmanager
     def on_rabbitmq(self, **about: Any) -> Iterator[Scene]:
         """A scene on RabbitMQ, in a virtual host, a database and a Redis database of its own."""
+        with self._rabbitmq() as urls:
+            yield from self._scene(*urls, about)
+
+    @contextmanager
+    def place_on_rabbitmq(self) -> Iterator[Place]:
+        """A place there, whose provider can be told what to do wrong."""
+        with self._rabbitmq() as urls:
+            yield from self._place(*urls)
+
+    @contextmanager
+    def place_on_redis(self) -> Iterator[Place]:
+        """A place on the embedded engines."""
+        with embedded(self.folder / "engines", fresh=True) as engines:
+            yield from self._place(engines.redis_url, engines.redis_url, engines.database_url)
+
+    @contextmanager
+    def _rabbitmq(self) -> Iterator[tuple[str, str, str]]:
+        """URLs of the broker, of Redis and of the database."""
         found = services.Services()
         try:
             server = found.postgres()
@@ -40,13 +60,24 @@ class Ground:
             services.run_sql(server, "CREATE DATABASE {}", name)
             try:
                 with found.rabbitmq().held() as broker_url:
-                    yield from self._scene(
-                        broker_url, found.redis(), services.database_url(server, name), about
-                    )
+                    yield broker_url, found.redis(), services.database_url(server, name)
             finally:
                 services.drop_database(server, name)
         finally:
             found.close()
+
+    def _place(self, broker_url: str, redis_url: str, database_url: str) -> Iterator[Place]:
+        upgrade(database_url)
+        folder = self.folder / "place"
+        folder.mkdir(parents=True, exist_ok=True)
+        with place(
+            broker_url=broker_url,
+            redis_url=redis_url,
+            database_url=database_url,
+            folder=folder,
+            sandbox=WatchedSandbox(),
+        ) as here:
+            yield here
 
     @contextmanager
     def on_redis(self, **about: Any) -> Iterator[Scene]:

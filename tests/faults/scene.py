@@ -20,6 +20,7 @@ from tests.acceptance.processes import Process
 from tests.acceptance.waiting import eventually
 from tests.faults import collector, evidence
 from tests.faults.evidence import Evidence
+from tests.faults.leaks import leaks
 from tests.faults.tracing import Kill
 from tests.faults.traffic import SETTINGS, Plan
 from tests.services import connect_amqp, messages_left
@@ -187,7 +188,7 @@ class Scene:
             events=evidence.events(self.folder / "events.log"),
             queued=self.queued(),
             faults=faults,
-            leaks=evidence.leaks(logs, plan.numbers.values(), DEFAULT_APIKEY),
+            leaks=leaks(logs, plan.numbers.values(), DEFAULT_APIKEY),
         )
 
     def all_kills(self) -> list[Kill]:

@@ -130,7 +130,7 @@ def test_a_users_file_overrides_and_extends() -> None:
         (",,refused,", "line 3: code is empty"),
         ("M*K,,refused,", r"line 3: \* may only stand at the end"),
         ("54,,refused,", "line 3: a bare number needs the operator"),
-        ("54,Vodafone,refused,", "line 3: operator is none of"),
+        ("54,Vodafone,refused,", "line 3: operator must be one of"),
         ("MK:1,CMCC,refused,", "line 3: only a bare number belongs to an operator"),
         ("MK:1,,refused,\nMK00001,,barred,", "line 4: the same code as in line 3"),
         ('"MK:1"x,,refused,', "line 3: "),

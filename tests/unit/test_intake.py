@@ -91,7 +91,8 @@ def test_a_bad_argument_is_named(intake: Intake, arguments: dict[str, Any], says
 @pytest.mark.parametrize("name", ["message_id", "mobile", "operator"])
 def test_a_missing_argument_is_named(name: str) -> None:
     arguments = {key: value for key, value in GOOD[Lane.SMS].items() if key != name}
-    assert SMS.take_one(arguments, now=NOW).reason == f"argument {name} is missing"
+    reason = f"argument {name} is missing: sms needs message_id, mobile, operator"
+    assert SMS.take_one(arguments, now=NOW).reason == reason
 
 
 def test_digits_that_cannot_be_a_mobile_number_are_a_request_without_one() -> None:

@@ -84,7 +84,7 @@ def test_another_encoding_is_named() -> None:
         ("m1,1.39726E+10,移动,,,,\n", "mobile holds other characters"),
         ("m1,,移动,,,,\n", "argument mobile is missing"),
         ("m1,13972565391,,,,,\n", "argument operator is missing"),
-        ("m1,13972565391,Vodafone,,,,\n", "operator is none of"),
+        ("m1,13972565391,Vodafone,,,,\n", "operator must be one of"),
         ("m 1,13972565391,移动,,,,\n", "message_id must be"),
         ("m1,13972565391,移动,two,,,\n", "attempt must be a whole number"),
         ("m1,13972565391,移动,0,,,\n", "attempt must be a whole number from 1"),

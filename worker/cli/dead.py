@@ -33,7 +33,7 @@ def dead() -> None:
 
 
 @dead.command(
-    "list", epilog='\b\nExample:\n  presend dead list --task sms.recheck --reason "operator is none of"\n'
+    "list", epilog='\b\nExample:\n  presend dead list --task sms.recheck --reason "operator must be one of"\n'
 )
 @_reason
 @_task

@@ -12,6 +12,10 @@ from worker.errors import Rejected
 
 _COMMON = re.compile(r"(?:\+86|0086|86)?(1[3-9][0-9]{9})").fullmatch
 _WRITTEN = re.compile(r"(?:\+86)?[0-9]*").fullmatch
+_IN_JSON = {
+    int: "a number", float: "a number", bool: "true or false",
+    type(None): "null", list: "a list", dict: "an object",
+}  # fmt: skip
 _TAKE_OFF_SEPARATORS = str.maketrans("", "", " -")
 
 # A UUID goes first and stays readable: its digits pass for a number about once in 2,000 batch ids. So does a
@@ -29,14 +33,17 @@ def normalise(mobile: object) -> str | None:
     string, is empty, or holds other characters; the reason never repeats the number.
     """
     if not isinstance(mobile, str):
-        raise Rejected(f"mobile is not a string but {type(mobile).__name__}")
+        found = _IN_JSON.get(type(mobile), "something else")
+        raise Rejected(f"mobile is not a string but {found}: send its digits in quotes")
     if match := _COMMON(mobile):
         return match[1]
     digits = mobile.translate(_TAKE_OFF_SEPARATORS)
     if not digits:
-        raise Rejected("mobile is empty")
+        raise Rejected("mobile is empty: send the 11 digits of the number")
     if not _WRITTEN(digits):
-        raise Rejected("mobile holds other characters than digits, spaces, dashes and a leading +86")
+        raise Rejected(
+            "mobile holds other characters than digits, spaces, dashes and a leading +86: leave them out"
+        )
     match = _COMMON(digits)
     return match[1] if match else None
 

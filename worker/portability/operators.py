@@ -56,7 +56,7 @@ def parse(name: object) -> str:
         code = _CODES.get(name) or _CODES.get(name.strip().upper())
         if code:
             return code
-    raise Rejected("operator is none of CMCC 移动, CUCC 联通, CTCC 电信, CBN 广电")
+    raise Rejected("operator must be one of CMCC 移动, CUCC 联通, CTCC 电信, CBN 广电")
 
 
 def of_label(label: str | None) -> str | None:

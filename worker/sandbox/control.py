@@ -120,7 +120,7 @@ class _Control:
         order = await _body(request, PortOrder)
         code = operators.of_label(order.operator.upper())
         if code not in set(operators.Operator):
-            raise ControlError("operator is none of CMCC 移动, CUCC 联通, CTCC 电信, CBN 广电")
+            raise ControlError("operator must be one of CMCC 移动, CUCC 联通, CTCC 电信, CBN 广电")
         at = order.at or datetime.now(UTC) + timedelta(seconds=order.in_seconds or 0.0)
         if at.tzinfo is None:
             raise ControlError("at needs an offset from UTC, such as Z")

@@ -25,6 +25,7 @@ What goes wrong on the wire (``unruly`` does it), after the call was worked and 
 ``duplicate``        … is there twice
 ``reorder``          the batch items come in reverse order
 ``foreign``          … is replaced by one for a number nobody asked
+``extra``            an item for a number nobody asked stands before it
 ``bare``             … has lost its ``result``
 ===================  ==============================================================================
 
@@ -43,7 +44,7 @@ import msgspec
 Kind = Literal[
     "code", "item_code", "poison", "slow",
     "hang", "reset", "close", "status", "truncate", "cut", "drip",
-    "trailing_comma", "drop", "duplicate", "reorder", "foreign", "bare",
+    "trailing_comma", "drop", "duplicate", "reorder", "foreign", "extra", "bare",
 ]  # fmt: skip
 Endpoint = Literal["carrier", "carrier_batch", "balance"]
 

@@ -127,7 +127,9 @@ def _transport(scope: Scope) -> asyncio.Transport:
     return transport
 
 
-_MUTILATIONS = frozenset({"cut", "trailing_comma", "drop", "duplicate", "reorder", "foreign", "bare"})
+_MUTILATIONS = frozenset(
+    {"cut", "trailing_comma", "drop", "duplicate", "reorder", "foreign", "extra", "bare"}
+)
 
 
 def _mutilated(body: bytes, fault: Fault) -> bytes:
@@ -150,9 +152,15 @@ def _damage(items: list[dict[str, Any]], kind: str, index: int) -> None:
     elif kind == "reorder":
         items.reverse()
     elif kind == "foreign":
-        items[index] = items[index] | {"result": items[index].get("result", {}) | {"Mobile": _FOREIGN_MOBILE}}
+        items[index] = _foreign(items[index])
+    elif kind == "extra":
+        items.insert(index, _foreign(items[index]))
     else:
         items[index].pop("result", None)
+
+
+def _foreign(item: dict[str, Any]) -> dict[str, Any]:
+    return item | {"result": item.get("result", {}) | {"Mobile": _FOREIGN_MOBILE}}
 
 
 def _page(status: int) -> bytes:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from tests.acceptance.harness import Place
 from tests.faults import points as crash_points
 from tests.faults.ground import Ground
 from tests.faults.invariants import BrokenError, Report
+from tests.faults.misbehaviours import LASTING, ONCE
 from tests.faults.outcome import Outcome, versions
-from tests.faults.parts import controls, cuts, kills, outages, points, soak
+from tests.faults.parts import controls, cuts, kills, malformed, misbehaviours, outages, points, soak
 from tests.faults.scene import Scene
 from tests.faults.tracing import recoveries
 
@@ -133,6 +135,53 @@ def _killed(scene: Scene, fault: str, messages: int, report: Report) -> Outcome:
     )
 
 
+def _misbehaviours(ground: Ground) -> Outcome:
+    with ground.place_on_rabbitmq() as here:
+        once, lasting = ONCE[: ground.sized(len(ONCE))], LASTING[: ground.sized(len(LASTING))]
+        report, story = misbehaviours.run(
+            here, once, lasting, backlog=1500, seconds=25, quiet_after_seconds=10
+        )
+        return Outcome(
+            f"a provider that misbehaves: {len(once)} faults for a batch of 1000, "
+            f"{len(lasting)} that last 25 s",
+            len(once) + len(lasting),
+            len(story.tags) + len(story.at_fault),
+            report,
+            story.recoveries,
+            {"recovery": "until all that waited was decided", "calls": len(here.sandbox.arrived)},
+            versions(here.broker_url, here.redis_url, here.database_url),
+        )
+
+
+def _malformed_rabbitmq(ground: Ground) -> Outcome:
+    with ground.place_on_rabbitmq() as here:
+        return _malformed(ground, here)
+
+
+def _malformed_redis(ground: Ground) -> Outcome:
+    with ground.place_on_redis() as here:
+        return _malformed(ground, here)
+
+
+def _malformed(ground: Ground, here: Place) -> Outcome:
+    messages = ground.sized(300)
+    told = malformed.run(here, seed=ground.seed, messages=messages, per_second=10)
+    return Outcome(
+        f"malformed messages of {len(told.reasons)} kinds, between good ones",
+        messages,
+        told.report.accepted,
+        told.report,
+        more={
+            "reasons": told.reasons,
+            "good_messages_received_until_decided_seconds": {
+                "median": round(told.median, 2),
+                "worst": round(told.longest, 2),
+            },
+        },
+        services=versions(here.broker_url, here.redis_url, here.database_url),
+    )
+
+
 PARTS: dict[str, Part] = {
     "kills-rabbitmq": Part(18, _kills_rabbitmq),
     "crash-points": Part(15, _crash_points),
@@ -141,4 +190,7 @@ PARTS: dict[str, Part] = {
     "cuts": Part(12, _cuts),
     "controls": Part(4, _controls),
     "soak": Part(65, _soak),
+    "misbehaviours": Part(10, _misbehaviours),
+    "malformed-rabbitmq": Part(2, _malformed_rabbitmq),
+    "malformed-redis": Part(2, _malformed_redis),
 }
