@@ -46,7 +46,9 @@ def run(here: Place, *, seed: int, messages: int, per_second: float) -> Told:
     dealer = Dealer(seed, good=numbers, with_bare_elements=here.on_redis)
     bad = dealer.deal(messages)
     here.upkeep()
-    workers = [here.worker("sms"), here.worker("recharge")]
+    workers = [here.worker(lane, ready=False) for lane in ("sms", "recharge")]
+    for worker in workers:
+        worker.wait_for(" ready.", seconds=60)
     pids = [worker.pid for worker in workers]
 
     good = _send(here, dealer, bad, per_second=per_second, chance=random.Random(seed))
