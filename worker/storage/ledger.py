@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -51,8 +51,10 @@ _OF_BATCH = text(f"""
 """)  # noqa: S608 - the columns are ours
 
 
-def find(connection: Connection, keys: Iterable[RequestKey]) -> dict[RequestKey, CheckedRequest]:
+def find(connection: Connection, keys: Collection[RequestKey]) -> dict[RequestKey, CheckedRequest]:
     """Return the rows of these keys; a key not decided yet is absent."""
+    if not keys:
+        return {}
     source, lane, reference, attempt = zip(*keys, strict=True)
     rows = connection.execute(
         _FIND,

@@ -183,7 +183,7 @@ class PostgresStore:
         records = port_records.read(to, keys)
         # Another copy of a request may have been answered since the batch looked: then a record was there.
         answerable = [key for msisdn in records for key in keys[msisdn]]
-        return Claim(held, unaffordable, records, holders, ledger.find(to, answerable) if answerable else {})
+        return Claim(held, unaffordable, records, holders, ledger.find(to, answerable))
 
 
 def _settle(to: Connection, settlement: Settlement) -> Settled:
@@ -200,7 +200,7 @@ def _settle(to: Connection, settlement: Settlement) -> Settled:
     for ended in settlement.ended:
         calls.close_call(to, ended)
     others = [row.key for row in settlement.rows if row.key not in added]
-    return Settled(ledger.find(to, others) if others else {}, changes)
+    return Settled(ledger.find(to, others), changes)
 
 
 def _learn(to: Connection, settlement: Settlement) -> list[PortChange]:
