@@ -581,3 +581,11 @@ def test_a_dead_letter_parked_twice_stays_as_it_was(stores: Stores) -> None:
         an_id(1): ("no", letter.payload),
         an_id(2): ("neither", more.payload),
     }
+
+
+def test_why_an_item_was_parked_is_known_by_its_letter(stores: Stores) -> None:
+    store = stores.process()
+    store.park([DeadLetter(an_id(1), "sms.recheck", {}, "no", "sms", stores.now())])
+    known = store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A], [an_id(1), an_id(2)])
+    assert known.parked == {an_id(1): "no"}
+    assert store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A]).parked == {}

@@ -138,7 +138,7 @@ class Run:
 
     def look_up(self, process: int, lane: Lane) -> Known:
         keys = [a_key(reference) for reference in REFERENCES]
-        known = self.processes[process].look_up(ACCOUNT, lane, keys, NUMBERS)
+        known = self.processes[process].look_up(ACCOUNT, lane, keys, NUMBERS, [an_id(1), an_id(2)])
         breaker = known.breaker
         if breaker is not None:
             breaker = replace(breaker, pause_seconds=round(breaker.pause_seconds, 4))
