@@ -1,6 +1,7 @@
 """What a provider may do wrong, and what has to become of a batch of a thousand that meets it.
 
-``ONCE`` are faults of one call, or of one number in it; ``LASTING`` are those that go on.
+``ONCE`` are faults of one call, or of one number in it; ``LASTING`` are those that go on. Not
+among them: codes that the provider's document does not have, which the sandbox cannot send.
 """
 
 from __future__ import annotations
@@ -105,7 +106,6 @@ ONCE = [
     _whole(-8, _ONCE_MORE, breaks=True),
     _whole(-9, _HALVED),
     _whole(-10, _ONCE_MORE, breaks=True),
-    _whole(77, {"lost": 1, "answered": 1}, listed=NUMBERS, breaks=True),
     # every code for one number of the batch
     _item(1, _ASKED_ALONE, at_fault=_INVALID, stays=True),
     _item(-1, _ASKED_ALONE, closes_gate=True),
@@ -118,7 +118,6 @@ ONCE = [
     _item(-8, _ASKED_ALONE),
     _item(-9, _ASKED_ALONE),
     _item(-10, _ASKED_ALONE),
-    _item(77, _ASKED_ALONE),
     # any batch with the number in it is refused
     Case(
         "code 1 because of one number",

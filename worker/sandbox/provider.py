@@ -193,11 +193,10 @@ class Sandbox:
         whole = self.faults.take(endpoint, {"code"})
         poison = self.faults.of_numbers("poison")
         code = whole.code if whole else next((poison[mobile] for mobile in mobiles if mobile in poison), None)
-        if code is None:
-            return
-        if code in ANSWERS or code not in set(Code):  # no error is named for it; it is sent as it is
+        if code in ANSWERS:
             raise RequestRefused("a fault on order", code=code)
-        raise refusal(code)
+        if code is not None:
+            raise refusal(code)
 
     def _pay(self, apikey: str, numbers: int) -> None:
         with self._lock:

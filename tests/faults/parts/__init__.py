@@ -178,7 +178,7 @@ def _malformed(ground: Ground, here: Place) -> Outcome:
                 "worst": round(told.longest, 2),
             },
         },
-        services=versions(here.broker_url, here.redis_url, here.database_url),
+        versions=versions(here.broker_url, here.redis_url, here.database_url),
     )
 
 
