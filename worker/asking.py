@@ -7,6 +7,7 @@ before the purchase. A recharge they stop is told at once; an sms waits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from worker import logs
 from worker.batch import Batch
@@ -62,33 +63,34 @@ class Asking:
         call, held = self._sharing.claim(batch)
         if not held:
             return None
-        if probing and not self._may_probe(batch.lane):
+        probe = self._may_probe(batch.lane) if probing else None
+        if probing and probe is None:
             self._store.let_go(call.id, held, forget_call=True)
             for waiter in batch.asking:
                 batch.postpone(waiter, _LOOK_AGAIN_SECONDS)
             return None
         purchase = self._buyer.buy(call, held)
         for waiter in batch.asking:  # counted now: whatever goes wrong after this, it was paid for
-            waiter.bought += waiter.request.msisdn in purchase.bought
+            batch.bought(waiter, waiter.request.msisdn in purchase.bought)
         if purchase.defect is not None:
             for waiter in batch.asking:
-                waiter.bought += purchase.unanswered.get(waiter.request.msisdn or "", False)
+                batch.bought(waiter, purchase.unanswered.get(waiter.request.msisdn or "", False))
             return purchase
-        self._tell_others(batch.lane, purchase, failing=known.breaker is not None)
+        self._tell_others(batch.lane, purchase, failing=known.breaker is not None, probe=probe)
         if purchase.account_fault is not None:
             self._close_gate(str(purchase.account_fault))
         _hand_out(batch, purchase)
         return purchase
 
-    def _may_probe(self, lane: Lane) -> bool:
+    def _may_probe(self, lane: Lane) -> datetime | None:
         return self._store.may_probe(self._account, lane, hold_seconds=self._buyer.hold_seconds(1))
 
-    def _tell_others(self, lane: Lane, purchase: Purchase, *, failing: bool) -> None:
+    def _tell_others(self, lane: Lane, purchase: Purchase, *, failing: bool, probe: datetime | None) -> None:
         """Let every worker of the lane know that the provider fails, or that it answers again."""
         if not purchase.lost and not failing:
             return
         try:
-            self._store.call_ended(self._account, lane, lost=purchase.lost)
+            self._store.call_ended(self._account, lane, lost=purchase.lost, probe=probe)
         except StorageUnavailable as exc:  # the batch itself waits for Postgres next
             log.warning("breaker_not_set", lane=lane, error=str(exc))
 
@@ -157,7 +159,7 @@ def _go_without(batch: Batch, waiter: Waiter, purchase: Purchase) -> None:
     """Wait for another call; who has waited for too many is told, or parked."""
     msisdn = waiter.request.msisdn or ""
     waiter.failures += 1
-    waiter.bought += purchase.unanswered[msisdn]
+    batch.bought(waiter, purchase.unanswered[msisdn])
     if batch.lane is not Lane.SMS and waiter.failures >= MOST_FAILURES:
         batch.found(waiter, NoAnswer.PROVIDER_FAILING)
     elif waiter.bought >= MOST_PURCHASES:

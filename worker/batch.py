@@ -53,6 +53,7 @@ class Batch:
                 batch.outcome.postponed.append(Postponed(waiter, STOPPED_SECONDS))
             else:
                 group.append(waiter)
+                waiter.bought = group[0].bought = max(waiter.bought, group[0].bought)
         return batch
 
     def waiters(self) -> Iterable[Waiter]:
@@ -73,6 +74,12 @@ class Batch:
             self.known_rows[row.key] = row
         else:
             self.reject(waiter, CONFLICT)
+
+    def bought(self, waiter: Waiter, times: int) -> None:
+        """Count purchases for every request of this waiter's key: any may speak for the others next."""
+        bought = waiter.bought + times
+        for one in self.by_key[waiter.request.key]:
+            one.bought = bought
 
     def postpone(self, waiter: Waiter, seconds: float) -> None:
         """Let every request of this waiter's key wait again."""

@@ -195,6 +195,22 @@ def test_a_number_the_provider_refuses_by_itself_is_given_up_unbilled(bench: Ben
     assert bench.sandbox.bill.times_billed(PORTED) == 0
 
 
+def test_copies_of_a_request_count_what_was_bought_together(bench: Bench) -> None:
+    class Silent:
+        def lookup(self, msisdn: str, **_: Any) -> Answer:
+            raise AnswerLost("no answer in time")
+
+        lookup_batch = balance = lookup
+
+    pipeline = bench.pipeline(Silent())  # type: ignore[arg-type]
+    request = bench.request(Lane.SMS, PORTED)
+    copies = [Waiter(request), Waiter(request)]
+    while not (outcome := pipeline.run_batch(copies)).rejected:
+        copies.reverse()  # postponed, they come again in any order
+    assert len(outcome.rejected) == 2
+    assert bench.rows("SELECT count(*) FROM lookup_call") == [(3,)]
+
+
 def test_a_lost_answer_is_listed_and_a_number_is_bought_three_times_at_most(bench: Bench) -> None:
     class Silent:
         def lookup(self, msisdn: str, **_: Any) -> Answer:

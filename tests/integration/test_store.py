@@ -341,16 +341,21 @@ def test_one_probes_after_the_pause_until_its_call_ends_or_its_time_is_up(stores
     one.call_ended(ACCOUNT, Lane.SMS, lost=True)
     assert not one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8), "the lane pauses"
     stores.pass_time(0.2)
-    assert one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
+    probe = one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
+    assert probe == stores.now() + 8 * SECOND
     assert not other.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
     breaker = other.look_up(ACCOUNT, Lane.SMS, [a_key()], [A]).breaker
     assert breaker is not None
     assert breaker.pause_seconds == pytest.approx(8)
     stores.pass_time(8)
-    assert other.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
-    other.call_ended(ACCOUNT, Lane.SMS, lost=True)
-    assert not one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8), "the lane pauses again"
+    second = other.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
+    one.call_ended(ACCOUNT, Lane.SMS, lost=True, probe=probe)
+    one.call_ended(ACCOUNT, Lane.SMS, lost=True)
     stores.pass_time(0.4)
+    assert not one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8), "older calls do not end the other's probe"
+    other.call_ended(ACCOUNT, Lane.SMS, lost=True, probe=second)
+    assert not one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8), "the lane pauses again"
+    stores.pass_time(0.6)
     assert one.may_probe(ACCOUNT, Lane.SMS, hold_seconds=8)
 
 

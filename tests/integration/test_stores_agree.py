@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import given, note, settings
@@ -50,7 +50,7 @@ _ACTS = st.one_of(
     _act("pass_time", st.sampled_from([1, 2])),
     _act("die", _process),
     _act("look_up", _process, _lane),
-    _act("call_ended", _process, _lane, st.booleans()),
+    _act("call_ended", _process, _lane, st.booleans(), st.booleans()),
     _act("may_probe", _process, _lane),
     _act("close_gate", _process, _account, st.sampled_from(["one", "two"])),
     _act("mark", _process, _earlier),
@@ -68,6 +68,8 @@ class Run:
     processes: list[Store] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     settlements: list[Settlement] = field(default_factory=list)
+    # the latest
+    probe: datetime | None = None
 
     def __post_init__(self) -> None:
         self.processes = [self.stores.process(self.budget) for _ in range(_PROCESSES)]
@@ -144,11 +146,13 @@ class Run:
             breaker = replace(breaker, pause_seconds=round(breaker.pause_seconds, 4))
         return replace(known, breaker=breaker)
 
-    def call_ended(self, process: int, lane: Lane, lost: bool) -> None:
-        self.processes[process].call_ended(ACCOUNT, lane, lost=lost)
+    def call_ended(self, process: int, lane: Lane, lost: bool, probed: bool) -> None:
+        self.processes[process].call_ended(ACCOUNT, lane, lost=lost, probe=self.probe if probed else None)
 
-    def may_probe(self, process: int, lane: Lane) -> bool:
-        return self.processes[process].may_probe(ACCOUNT, lane, hold_seconds=2)
+    def may_probe(self, process: int, lane: Lane) -> datetime | None:
+        until = self.processes[process].may_probe(ACCOUNT, lane, hold_seconds=2)
+        self.probe = until or self.probe
+        return until
 
     def close_gate(self, process: int, account: str, reason: str) -> bool:
         return self.processes[process].close_gate(account, by="ops", reason=reason)

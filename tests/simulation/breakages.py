@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -211,7 +212,9 @@ BREAKAGES = (
         [(worker.asking, "_hold_back", lambda _batch, _breaker: None)],
         "more than one number",
     ),
-    Breakage("everybody probes", [(Asking, "_may_probe", lambda _self, _lane: True)], "two probes"),
+    Breakage(
+        "everybody probes", [(Asking, "_may_probe", lambda _self, _lane: datetime.now(UTC))], "two probes"
+    ),
     Breakage("the gate is ignored", [_around(Asking, "ask", _ask_behind_the_gate)], "gate"),
     Breakage("the budget gives back twice", [(MemoryStore, "_settle_budget", _refund_again)], "budget"),
     Breakage("the budget grants everything", [_around(MemoryStore, "_take", _grant_all)], "overdrawn"),

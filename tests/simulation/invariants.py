@@ -115,9 +115,15 @@ class Invariants:
             lane,
             notes.get("granted", self.schedule.now()),
             notes["probing"],
-            notes["waiters"],
+            _of_one_question(notes["waiters"]),
         )
         return str(call_id)
+
+    def lane_is_well(self, lane: Lane) -> None:
+        """The provider answered another call of the lane: who still probes is one caller among others."""
+        for call in self.open_calls.values():
+            if call.lane is lane:
+                call.probing = False
 
     def call_over(self, call_id: str) -> None:
         self.open_calls.pop(call_id, None)
@@ -324,3 +330,16 @@ class Invariants:
                 self.violated(f"{taken} numbers were taken from the budget, {self.billed_in_all} billed")
             if exact and taken != self.billed_in_all:
                 self.violated(f"the budget is not exact: {taken} taken, {self.billed_in_all} billed")
+
+
+def _of_one_question(waiters: Sequence[Waiter]) -> list[Waiter]:
+    """Those a batch buys for: one that contradicts an earlier one of its key waits for that one's row."""
+    first: dict[RequestKey, Waiter] = {}
+    for waiter in waiters:
+        first.setdefault(waiter.request.key, waiter)
+    return [
+        waiter
+        for waiter in waiters
+        for asked in [first[waiter.request.key].request]
+        if waiter.request.same_question(asked.msisdn, asked.operator)
+    ]

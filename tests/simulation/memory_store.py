@@ -174,11 +174,11 @@ class MemoryStore:
     def close_gate(self, account: str, *, by: str, reason: str) -> bool:
         return self._until_done("close gate", lambda: self._close_gate(account, by, reason))
 
-    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> bool:
+    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:
         return self._run("may probe", lambda: self._probe(account, lane, hold_seconds))
 
-    def call_ended(self, account: str, lane: Lane, *, lost: bool) -> None:
-        self._run("call ended", lambda: self._call_ended(account, lane, lost=lost))
+    def call_ended(self, account: str, lane: Lane, *, lost: bool, probe: datetime | None = None) -> None:
+        self._run("call ended", lambda: self._call_ended(account, lane, lost=lost, probe=probe))
 
     def settle(self, settlement: Settlement) -> Settled:
         return self._until_done("settle", lambda: self._settle(settlement))
@@ -335,14 +335,14 @@ class MemoryStore:
         self.tables.gates[account] = ClosedGate(account, self.tables.now(), by, reason)
         return True
 
-    def _probe(self, account: str, lane: Lane, hold_seconds: float) -> bool:
+    def _probe(self, account: str, lane: Lane, hold_seconds: float) -> datetime | None:
         row, now = self.tables.breakers.get((account, lane)), self.tables.now()
         if row is None or row.next_call_at > now or row.probing_until > now:
-            return False
+            return None
         row.probing_until = now + timedelta(seconds=hold_seconds)
-        return True
+        return row.probing_until
 
-    def _call_ended(self, account: str, lane: Lane, *, lost: bool) -> None:
+    def _call_ended(self, account: str, lane: Lane, *, lost: bool, probe: datetime | None) -> None:
         breakers, now = self.tables.breakers, self.tables.now()
         if not lost:
             breakers.pop((account, lane), None)
@@ -353,7 +353,8 @@ class MemoryStore:
             breakers[account, lane] = BreakerRow(1, 1, now + pause, now)
             return
         row.lost_in_a_row += 1
-        row.probing_until = now
+        if row.probing_until == probe:
+            row.probing_until = now
         if row.next_call_at <= now:
             pause_seconds = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(row.pauses, 20))
             row.next_call_at = now + timedelta(seconds=self._jitter * pause_seconds)

@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from tests.simulation.choices import Choices, shrunk
 from tests.simulation.schedule import ViolationError
 from tests.simulation.world import World, installed
 
 _LINES_SHOWN = 120
+_SHRINKING_SECONDS = 30.0
 
 
 def violation(choices: Choices, *, traced: bool = False) -> tuple[str | None, list[str]]:
     """Run one schedule; return the promise it broke, if it broke one, and its trace."""
     world = World(choices, traced=traced)
+    return _broken_by(world), world.schedule.trace()
+
+
+def _broken_by(world: World) -> str | None:
     with installed(world):
         try:
             world.run()
         except ViolationError as broken:
-            return str(broken), world.schedule.trace()
+            return str(broken)
         finally:
             world.end()
-    return None, world.schedule.trace()
+    return None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What some schedules came to."""
+
+    # items their producers sent
+    items: int
+    # the first seed whose schedule breaks a promise
+    broken: int | None
+
+
+def survey(seeds: Iterable[int]) -> Survey:
+    """Run the schedules of these seeds until one breaks a promise."""
+    items = 0
+    for seed in seeds:
+        world = World(Choices(seed))
+        if _broken_by(world) is not None:
+            return Survey(items, seed)
+        items += len(world.invariants.items)
+    return Survey(items, None)
 
 
 def first_violation(seeds: Iterable[int]) -> int | None:
     """The first of these seeds whose schedule breaks a promise."""
-    return next((seed for seed in seeds if violation(Choices(seed))[0] is not None), None)
+    return survey(seeds).broken
 
 
 def account_of(seed: int) -> str:
@@ -37,7 +65,11 @@ def account_of(seed: int) -> str:
     if broken is None:
         return f"the schedule of seed {seed} keeps every promise"
 
+    until = time.monotonic() + _SHRINKING_SECONDS
+
     def fails(made: Sequence[int]) -> bool:
+        if time.monotonic() > until:
+            return False
         found = violation(Choices(replay=made))[0]
         return found is not None and _kind(found) == _kind(broken)
 

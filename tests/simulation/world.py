@@ -159,10 +159,15 @@ class WatchedStore(MemoryStore):
         self._world.invariants.claimed(held, before, overtaken, call.lane)
         return held, unaffordable
 
-    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> bool:
+    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:
         may = super().may_probe(account, lane, hold_seconds=hold_seconds)
         self._schedule.notes()["granted"] = self._schedule.now()
         return may
+
+    def _call_ended(self, account: str, lane: Lane, *, lost: bool, probe: datetime | None) -> None:
+        super()._call_ended(account, lane, lost=lost, probe=probe)
+        if not lost:
+            self._world.invariants.lane_is_well(lane)
 
     def _give_up(self) -> int:
         lost = {call_id for call_id, row in self.tables.calls.items() if row.outcome == "lost"}

@@ -7,6 +7,7 @@ two in a row it asks for one number only, one worker at a time, until an answer 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -42,9 +43,11 @@ _READ = text("""
 _PROBE = text("""
     UPDATE lane_breaker SET probing_until = now() + make_interval(secs => :hold_seconds)
     WHERE account = :account AND lane = :lane AND next_call_at <= now() AND probing_until <= now()
+    RETURNING probing_until
 """)
 
-# Calls that were under way together and fail together make one pause, not one each.
+# Calls that were under way together and fail together make one pause, not one each. One that began before
+# another's probe and fails during it does not end that probe.
 _LOST = text("""
     INSERT INTO lane_breaker AS b (account, lane, lost_in_a_row, pauses, next_call_at, probing_until)
     VALUES (:account, :lane, 1, 1, now() + make_interval(secs => :first_seconds * :jitter), now())
@@ -54,7 +57,9 @@ _LOST = text("""
         next_call_at = CASE WHEN b.next_call_at <= now() THEN now() + make_interval(
             secs => :jitter * LEAST(:longest_seconds, :first_seconds * power(2, LEAST(b.pauses, 20)))
         ) ELSE b.next_call_at END,
-        probing_until = now()
+        probing_until = CASE
+            WHEN b.probing_until = CAST(:probe AS timestamptz) THEN now() ELSE b.probing_until
+        END
 """)
 
 _ANSWERED = text("DELETE FROM lane_breaker WHERE account = :account AND lane = :lane")
@@ -68,20 +73,27 @@ def read(connection: Connection, account: str, lane: Lane) -> Breaker | None:
     return None if row is None else Breaker(*row)
 
 
-def probe(connection: Connection, account: str, lane: Lane, *, hold_seconds: float) -> bool:
-    """Return whether this worker may make the one call that tries the provider, for at most so long."""
+def probe(connection: Connection, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:
+    """Return until when this worker may make the one call that tries the provider; None: it may not."""
     taken = connection.execute(_PROBE, {"account": account, "lane": lane.value, "hold_seconds": hold_seconds})
-    return taken.rowcount > 0
+    until: datetime | None = taken.scalar_one_or_none()
+    return until
 
 
-def lost(connection: Connection, account: str, lane: Lane, *, jitter: float) -> None:
-    """Note a lost call; ``jitter`` (0.5 to 1) spreads the pause, which doubles from 0.2 s to 30 s."""
+def lost(
+    connection: Connection, account: str, lane: Lane, *, jitter: float, probe: datetime | None = None
+) -> None:
+    """Note a lost call; ``jitter`` (0.5 to 1) spreads the pause, which doubles from 0.2 s to 30 s.
+
+    ``probe`` is what :func:`probe` said, where it was the call that tried the provider.
+    """
     connection.execute(
         _LOST,
         {
             "account": account,
             "lane": lane.value,
             "jitter": jitter,
+            "probe": probe,
             "first_seconds": FIRST_PAUSE_SECONDS,
             "longest_seconds": LONGEST_PAUSE_SECONDS,
         },

@@ -93,17 +93,19 @@ class PostgresStore:
         """See ``Store``."""
         return self._until_done(lambda to: gate.close(to, account, by=by, reason=reason))
 
-    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> bool:
+    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:
         """See ``Store``."""
         return engine.read(
             self._database, lambda to: breaker.probe(to, account, lane, hold_seconds=hold_seconds)
         )
 
-    def call_ended(self, account: str, lane: Lane, *, lost: bool) -> None:
+    def call_ended(self, account: str, lane: Lane, *, lost: bool, probe: datetime | None = None) -> None:
         """See ``Store``."""
         jitter = random.uniform(0.5, 1)  # noqa: S311 - jitter
         if lost:
-            engine.read(self._database, lambda to: breaker.lost(to, account, lane, jitter=jitter))
+            engine.read(
+                self._database, lambda to: breaker.lost(to, account, lane, jitter=jitter, probe=probe)
+            )
         else:
             engine.read(self._database, lambda to: breaker.answered(to, account, lane))
 

@@ -113,11 +113,15 @@ class Store(Protocol):
     def close_gate(self, account: str, *, by: str, reason: str) -> bool:
         """Close the account's gate; return whether it was open."""
 
-    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> bool:
-        """Whether this worker may make the one call that tries a failing provider."""
+    def may_probe(self, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:
+        """Until when this worker may make the one call that tries a failing provider; None: it may not."""
 
-    def call_ended(self, account: str, lane: Lane, *, lost: bool) -> None:
-        """Note for every worker of the lane whether the provider answers."""
+    def call_ended(self, account: str, lane: Lane, *, lost: bool, probe: datetime | None = None) -> None:
+        """Note for every worker of the lane whether the provider answers.
+
+        ``probe`` is what ``may_probe`` said, where this was the call that tried it: it ends that probe,
+        and a call that was under way longer ends nobody's.
+        """
 
     def settle(self, settlement: Settlement) -> Settled:
         """Store a batch; returns once it is stored."""

@@ -13,7 +13,17 @@ from tests.faults.ground import Ground
 from tests.faults.invariants import BrokenError, Report
 from tests.faults.misbehaviours import LASTING, ONCE
 from tests.faults.outcome import Outcome, versions
-from tests.faults.parts import controls, cuts, kills, malformed, misbehaviours, outages, points, soak
+from tests.faults.parts import (
+    controls,
+    cuts,
+    kills,
+    malformed,
+    misbehaviours,
+    outages,
+    points,
+    simulation,
+    soak,
+)
 from tests.faults.scene import Scene
 from tests.faults.tracing import recoveries
 
@@ -182,6 +192,20 @@ def _malformed(ground: Ground, here: Place) -> Outcome:
     )
 
 
+def _simulation(ground: Ground) -> Outcome:
+    first = ground.seed * 1_000_000
+    seeds = range(first, first + ground.sized(100_000))
+    items = simulation.run(seeds)
+    about = f"seeds {seeds[0]} to {seeds[-1]}"
+    return Outcome(
+        f"simulated schedules of every fault between the seams, {about}: 0 violations",
+        len(seeds),
+        items,
+        Report(accepted=items, settled=items),
+        more={"schedules": len(seeds), "violations": 0, "seeds": [seeds[0], seeds[-1]]},
+    )
+
+
 PARTS: dict[str, Part] = {
     "kills-rabbitmq": Part(18, _kills_rabbitmq),
     "crash-points": Part(15, _crash_points),
@@ -193,4 +217,5 @@ PARTS: dict[str, Part] = {
     "misbehaviours": Part(10, _misbehaviours),
     "malformed-rabbitmq": Part(2, _malformed_rabbitmq),
     "malformed-redis": Part(2, _malformed_redis),
+    "simulation": Part(15, _simulation),
 }
