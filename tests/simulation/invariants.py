@@ -104,8 +104,9 @@ class Invariants:
         if notes["probing"]:
             if len(msisdns) > 1:
                 self.violated("a lane that probes asks for more than one number")
-            if any(
-                one.probing and one.lane is lane and self.schedule.now() - one.granted < PROBE_HOLD
+            # a process that stood still since it was granted its probe comes after the other's time
+            if self._in_time(notes["granted"]) and any(
+                one.probing and one.lane is lane and self._in_time(one.granted)
                 for one in self.open_calls.values()
             ):
                 self.violated("two probes of a lane are under way at once")
@@ -118,6 +119,9 @@ class Invariants:
             _of_one_question(notes["waiters"]),
         )
         return str(call_id)
+
+    def _in_time(self, granted: datetime) -> bool:
+        return self.schedule.now() - granted < PROBE_HOLD
 
     def lane_is_well(self, lane: Lane) -> None:
         """The provider answered another call of the lane: who still probes is one caller among others."""
