@@ -14,11 +14,15 @@ from tests.acceptance.waiting import eventually
 from tests.integration.bench import HOME, PORTED, Bench, decided, run
 from worker.batching import Waiter
 from worker.carrier.protocol import Answer
-from worker.errors import AnswerLost
+from worker.errors import AnswerLost, RequestRefused
+from worker.portability.records import AnsweredFrom, PortRecord, Status
 from worker.portability.requests import Lane
 from worker.sandbox.faults import Fault
 from worker.sandbox.provider import DEFAULT_APIKEY, Account
 from worker.storage.budget import Budget
+from worker.storage.calls import ANSWERED, Call, EndedCall
+from worker.storage.ids import new_id
+from worker.storage.store import Settlement
 
 NUMBERS = [f"138{index:08d}" for index in range(40)]
 
@@ -164,3 +168,47 @@ def test_the_numbers_of_a_dead_process_are_free_within_seconds(
     bench.stores[0].close()
     eventually(lambda: numbers_in_flight() == 0, "the number's release", seconds=5)
     assert bench.rows("SELECT outcome, unanswered FROM lookup_call") == [("lost", [int(PORTED)])]
+
+
+def test_a_half_asks_only_for_what_its_call_still_holds(bench: Bench) -> None:
+    requests = [bench.request(Lane.SMS, number) for number in NUMBERS[:4]]
+    account = bench.sandbox.account(DEFAULT_APIKEY)
+    asked: list[str] = []
+
+    class Refusing:
+        balance = account.balance
+
+        def lookup(self, msisdn: str) -> Answer:
+            asked.append(msisdn)
+            return account.lookup(msisdn)
+
+        def lookup_batch(self, msisdns: Sequence[str]) -> list[Any]:
+            if len(msisdns) == 4:  # meanwhile a recharge takes one over
+                call = Call(new_id(), new_id(), Lane.RECHARGE, "sandbox", bench.clock(), 1, 20.0)
+                bench.stores[0].claim(call, {NUMBERS[0]: [requests[0].key]}, overtaken=[NUMBERS[0]])
+                raise RequestRefused("one of these is no number", code=1)
+            asked.extend(msisdns)
+            return account.lookup_batch(msisdns)
+
+    outcome = bench.pipeline(Refusing()).run_batch([Waiter(request) for request in requests])  # type: ignore[arg-type]
+    assert sorted(asked) == NUMBERS[1:4]
+    assert [each.waiter.request.msisdn for each in outcome.postponed] == [NUMBERS[0]]
+    assert len(outcome.decided) == 3
+
+
+def test_who_waited_for_a_call_shares_its_answer_though_it_came_after_the_call_was_sent(
+    bench: Bench,
+) -> None:
+    pipeline = bench.pipeline()
+    (store,) = bench.stores
+    call = Call(new_id(), new_id(), Lane.SMS, "sandbox", bench.clock(), 1, 20.0)
+    request = bench.request(Lane.RECHARGE, HOME, attempt=2)  # an answer from before would not do
+    assert request.received_at > call.sent_at
+    store.claim(call, {HOME: [request.key]}, overtaken=[])
+    waiter = Waiter(request)
+    assert pipeline.run_batch([waiter]).postponed
+    record = PortRecord(HOME, Status.NOT_PORTED, "CMCC", "CMCC", None, call.sent_at)
+    ended = EndedCall(call, [HOME], ANSWERED, bench.clock(), 1)
+    store.settle(Settlement(call.batch_id, Lane.SMS, bench.clock(), learned=[record], ended=[ended]))
+    assert [row.answered_from for row in decided(pipeline.run_batch([waiter]))] == [AnsweredFrom.SHARED]
+    assert bench.sandbox.bill.times_billed(HOME) == 0
