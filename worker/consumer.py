@@ -5,7 +5,9 @@ The feed does the work; this module is what Celery has to be told.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,6 +34,8 @@ log = logs.get(__name__)
 _STOPPING = (CLOSE, TERMINATE)
 _RECONNECT_SECONDS = 4
 """The longest pause between two tries to reach a broker that is away."""
+_HURRIED_SECONDS = 2.0
+"""After a second signal a process ends within so long, whatever it does."""
 _EXIT_CONFIG = 78
 """sysexits' EX_CONFIG: starting again will not help before somebody mends the queue."""
 
@@ -63,6 +67,7 @@ class QueueConsumer(Consumer):
         )
 
     _feed: Feed | None = None
+    _asked_to_stop = False
     # made with the feed
     lane_control: LaneControl
     lane_switch: LaneSwitch
@@ -120,11 +125,15 @@ class QueueConsumer(Consumer):
                 }
         return shown
 
-    def _on_signal(self, **_about: Any) -> None:
+    def _on_signal(self, how: str = "Warm", **_about: Any) -> None:
         """Start no further call, and stop soon; called in the handler of the signal to stop.
 
-        Celery's loop sees the signal when it next has something to do, up to two seconds later.
+        Celery's loop sees the signal when it next has something to do, up to two seconds later. A second
+        signal, or one that asks for no more than the end, waits for nothing: what is held goes back.
         """
+        if self._asked_to_stop or how == "Cold":
+            threading.Thread(target=_end_soon, daemon=True).start()
+        self._asked_to_stop = True
         if self._feed is not None:
             self._feed.start_nothing_more()
         # in a thread: a handler must not wait for a lock that the thread it interrupts may hold
@@ -225,6 +234,13 @@ class QueueConsumer(Consumer):
 
 def _do_nothing() -> None:
     """Wakes the loop."""
+
+
+def _end_soon() -> None:
+    """End the process though calls are in flight, whose threads Python would wait for."""
+    time.sleep(_HURRIED_SECONDS)
+    log.warning("shutdown_did_not_wait", seconds=_HURRIED_SECONDS)
+    os._exit(1)
 
 
 class LeaveStoppedLanes(bootsteps.StartStopStep):

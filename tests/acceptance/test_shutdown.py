@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 
 import pytest
@@ -13,6 +14,8 @@ from tests.acceptance.waiting import eventually
 from worker.sandbox.provider import Latency
 
 GRACE_SECONDS = 20
+QUICKLY_SECONDS = 8
+"""Two seconds, and what a busy machine needs; the call takes 12."""
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -66,3 +69,40 @@ def test_while_everything_waits_for_the_provider(here: Place) -> None:
     here.worker("sms")
     here.check_settled(20)
     here.stop()
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGQUIT,)],
+    ids=["SIGTERM twice", "SIGINT twice", "SIGQUIT"],
+)
+def test_a_second_signal_waits_for_no_call(here: Place, signals: tuple[signal.Signals, ...]) -> None:
+    numbers = plain_numbers(50)
+    upkeep = here.upkeep()
+    here.sandbox.latency = Latency(12, 12)
+    worker = here.worker("sms")
+    here.send_many("sms", numbers)
+    here.sandbox.wait_for_call(2)
+    for number in signals:
+        worker.signal(number)
+        eventually(lambda: not worker.alive or "shutdown" in worker.log.lower(), "the signal seen")
+    worker.ended(seconds=QUICKLY_SECONDS)
+    here.sandbox.latency = Latency(scale=0)
+    here.worker("sms")
+    here.check_settled(len(numbers))
+    assert upkeep.stop() == 0
+    lost = here.rows("SELECT unnest(unanswered)::text AS msisdn FROM lookup_call WHERE outcome = 'lost'")
+    again = {number for number, times in here.sandbox.bills().items() if times > 1}
+    assert again <= {row["msisdn"] for row in lost}
+
+
+def test_the_supervisor_hands_a_second_signal_on(here: Place) -> None:
+    here.sandbox.latency = Latency(12, 12)
+    supervisor = here.run("supervisor", [sys.executable, "-m", "worker.cli", "worker"])
+    eventually(lambda: supervisor.log.count(" ready.") == 2, "both lanes", seconds=30)
+    here.send_many("sms", plain_numbers(20))
+    here.sandbox.wait_for_call(2)
+    supervisor.signal(signal.SIGTERM)
+    supervisor.wait_for('"SIGTERM"')
+    supervisor.signal(signal.SIGTERM)
+    supervisor.ended(seconds=QUICKLY_SECONDS)

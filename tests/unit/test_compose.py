@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from worker.config import Settings
+from worker.feed import SHUTDOWN_SECONDS
+from worker.processes.role import GRACE_SECONDS
 
 CHECKOUT = Path(__file__).parents[2]
 COMPOSE = (CHECKOUT / "docker-compose.yml").read_text()
@@ -75,7 +77,8 @@ def test_our_containers_are_locked_down_and_given_time_to_finish(name: str) -> N
     service = OURS[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
-    assert service["stop_grace_period"] == "40s"
+    grace_seconds = float(service["stop_grace_period"].removesuffix("s"))
+    assert SHUTDOWN_SECONDS < GRACE_SECONDS < grace_seconds, "each waits a little longer than what it stops"
     assert service["mem_limit"]
     assert service["restart"]
 

@@ -77,15 +77,18 @@ def _run_upkeep() -> int:
 
 def die_with(parent: int) -> None:
     """End this process, warmly, once ``parent`` is gone: kill -9 gives that no chance to pass it on."""
-    if sys.platform == "linux":  # at once; elsewhere within a second
+    told_by_kernel = sys.platform == "linux"  # at once; elsewhere within a second
+    if told_by_kernel:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
+        told_by_kernel = os.getppid() == parent  # not of an end before that
+    threading.Thread(target=_watch, args=(parent, told_by_kernel), name="parent-watch", daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, told_by_kernel: bool) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not told_by_kernel:  # a second signal would not wait for what is in flight
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
