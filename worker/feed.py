@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
 from worker import logs
+from worker.batch import CONFLICT
 from worker.batching import BatchOutcome, Waiter
 from worker.deliveries import Delivery, read_message, task_id_of, unreadable_letter
 from worker.errors import Rejected, StorageUnavailable
@@ -345,12 +346,7 @@ class Feed:
     def _settle(self, outcome: BatchOutcome) -> None:
         """Settle a batch's items; messages whose last item this was get their result and their ack."""
         if outcome.rejected:
-            self._parts.pipeline.park(
-                [
-                    waiter.token[0].letter(waiter.token[1], waiter.token[2], reason)
-                    for waiter, reason in outcome.rejected
-                ]
-            )
+            self._parts.pipeline.park([_letter(waiter, reason) for waiter, reason in outcome.rejected])
         touched: dict[int, Delivery] = {}
         with self._settling:
             for waiter, row in outcome.decided:
@@ -413,6 +409,13 @@ class Feed:
         for letter in letters:
             log.info("dead_letter_parked", letter=letter.id, task=letter.task, reason=letter.reason)
         return True
+
+
+def _letter(waiter: Waiter, reason: str) -> DeadLetter:
+    """The dead letter of a request that was given up; a contradiction is parked beside its key's row."""
+    delivery, index, arguments = waiter.token
+    letter: DeadLetter = delivery.letter(index, arguments, reason)
+    return letter if reason == CONFLICT else replace(letter, request=waiter.request)
 
 
 def _deliveries(waiters: Iterable[Waiter]) -> list[Delivery]:

@@ -201,4 +201,9 @@ def _settlement(batch: Batch, purchase: Purchase | None) -> Settlement:
         learned=[each.record() for each in purchase.bought.values()] if purchase else (),
         ended=purchase.ended if purchase else (),
         call_id=purchase.call_id if purchase else None,
+        letters={
+            row.key: letters
+            for row in batch.rows
+            if (letters := [one.letter_id for one in batch.by_key[row.key] if one.letter_id])
+        },
     )

@@ -20,7 +20,7 @@ from worker.portability.requests import Lane, RequestKey
 from worker.storage.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
 from worker.storage.budget import Budget
 from worker.storage.calls import Call, EndedCall
-from worker.storage.dead_letters import DeadLetter
+from worker.storage.dead_letters import DeadLetter, answers
 from worker.storage.gate import EVERY_ACCOUNT, ClosedGate
 from worker.storage.presence import Absences
 from worker.storage.store import Claim, Known, Settled, Settlement
@@ -189,7 +189,8 @@ class MemoryStore:
     def park(self, letters: Sequence[DeadLetter]) -> None:
         def work() -> None:
             for letter in letters:
-                self.tables.letters.setdefault(letter.id, letter)
+                if not answers(self.tables.ledger, letter):
+                    self.tables.letters.setdefault(letter.id, letter)
 
         self._until_done("park", work)
 
@@ -365,6 +366,9 @@ class MemoryStore:
         observed = self._learn(settlement)
         added = [row for row in settlement.rows if row.key not in tables.ledger]
         tables.ledger.update({row.key: row for row in added})
+        for row in added:
+            for letter in settlement.letters.get(row.key, ()):
+                tables.letters.pop(letter, None)
         if added or observed:
             tables.batches.setdefault(settlement.batch_id, BatchRow(settlement.lane, settlement.decided_at))
         for ended in settlement.ended:

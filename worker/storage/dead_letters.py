@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
+
+from worker.portability.records import CheckedRequest
+from worker.portability.requests import CheckRequest, RequestKey
+from worker.storage import ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class DeadLetter:
     queue: str | None
     received_at: datetime
     replayed_at: datetime | None = None
+    # the request, where it was given up unanswered: it is not parked if it has its row by then
+    request: CheckRequest | None = None
 
 
 _ADD = text("""
@@ -53,6 +59,12 @@ _TAKE = text(f"""
 _PARKED = text("SELECT id, reason FROM dead_letter WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 _MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+
+# Who gives a request up and who decides its other delivery exclude each other: it ends as one of the two.
+_GIVING_UP = text("SELECT pg_advisory_xact_lock(hashtext('presend giving up'))")
+_DECIDING = text("SELECT pg_advisory_xact_lock_shared(hashtext('presend giving up'))")
+_WITHDRAW = text("DELETE FROM dead_letter WHERE id = ANY(CAST(:ids AS uuid[])) AND replayed_at IS NULL")
 
 
 def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
@@ -106,6 +118,36 @@ def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
 def parked(connection: Connection, ids: Collection[str]) -> dict[str, str]:
     """Return why items were parked, by the ids of their letters; one that was not is absent."""
     return {str(found): reason for found, reason in connection.execute(_PARKED, {"ids": list(ids)})}
+
+
+def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) -> None:
+    """Park items, except requests that were decided meanwhile: by a worker that held the same message."""
+    keys = [letter.request.key for letter in letters if letter.request is not None]
+    if keys:
+        connection.execute(_GIVING_UP)
+    decided = ledger.find(connection, keys)
+    add(connection, [letter for letter in letters if not answers(decided, letter)])
+
+
+def answers(decided: Mapping[RequestKey, CheckedRequest], letter: DeadLetter) -> bool:
+    """Whether the request that was given up with ``letter`` has its row among these."""
+    row = None if letter.request is None else decided.get(letter.request.key)
+    return (
+        row is not None
+        and letter.request is not None
+        and letter.request.same_question(row.msisdn, row.asked_operator)
+    )
+
+
+def keep_from_giving_up(connection: Connection) -> None:
+    """Until this transaction ends nobody gives requests up; for one that adds rows and withdraws letters."""
+    connection.execute(_DECIDING)
+
+
+def withdraw(connection: Connection, ids: Collection[str]) -> None:
+    """Take letters back of requests that are decided after all."""
+    if ids:
+        connection.execute(_WITHDRAW, {"ids": list(ids)})
 
 
 def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:

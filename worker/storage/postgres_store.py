@@ -126,7 +126,7 @@ class PostgresStore:
 
     def park(self, letters: Sequence[DeadLetter]) -> None:
         """See ``Store``."""
-        self._until_done(lambda to: dead_letters.add(to, letters))
+        self._until_done(lambda to: dead_letters.add_unless_decided(to, letters))
 
     def relay(
         self,
@@ -189,8 +189,11 @@ class PostgresStore:
 
 
 def _settle(to: Connection, settlement: Settlement) -> Settled:
+    if settlement.letters:
+        dead_letters.keep_from_giving_up(to)
     changes = _learn(to, settlement)
     added = ledger.add(to, settlement.rows)
+    dead_letters.withdraw(to, [one for key in added for one in settlement.letters.get(key, ())])
     if added or changes:
         outbox.add_batch(
             to,

@@ -61,6 +61,8 @@ class Settlement:
     ended: Sequence[EndedCall] = ()
     # the call that claimed the numbers; None where nothing was claimed
     call_id: str | None = None
+    # ids of dead letters that these requests may have become in the hands of another worker
+    letters: Mapping[RequestKey, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
