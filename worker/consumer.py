@@ -27,7 +27,7 @@ from worker.lane_control import LaneControl
 from worker.lane_switch import LaneSwitch
 from worker.portability.msisdn import mask_all
 from worker.portability.requests import Lane
-from worker.queues import dead_queue
+from worker.queues import TASKS, dead_queue
 
 log = logs.get(__name__)
 
@@ -82,6 +82,7 @@ class QueueConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Workers of presend share nothing by gossip: it costs queues and a second at each start.
         super().__init__(*args, **kwargs, without_mingle=True, without_gossip=True)
+        self.strategies: dict[str, Any] = _Strategies()
         worker_shutting_down.connect(self._on_signal)
 
     def feed(self, parts: Callable[[], Parts] | None = None) -> Feed:
@@ -154,6 +155,8 @@ class QueueConsumer(Consumer):
         self._declare_queues()
         self.feed().drop()
         super().update_strategies()
+        for name in self.strategies.keys() - TASKS.keys():
+            del self.strategies[name]  # Celery's own tasks, which would run here and leave no trace
 
     def is_stopping(self) -> bool:
         """Return whether the worker shuts down, rather than reconnects."""
@@ -230,6 +233,16 @@ class QueueConsumer(Consumer):
                         "delete that queue, and use the producer recipe of the README",
                     )
                     raise WorkerShutdown(_EXIT_CONFIG) from exc
+
+
+class _Strategies(dict[str, Any]):
+    """Handlers by task name, where a name that is not even hashable is unknown like any other."""
+
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            return super().__getitem__(name)
+        except TypeError:
+            raise KeyError(name) from None
 
 
 def _do_nothing() -> None:

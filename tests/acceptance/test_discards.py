@@ -34,6 +34,18 @@ BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
     "no JSON": (b"{" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
     "binary": (b"\xff\x00\xfe" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
     "other content type": (body(GOOD), "text/plain", TASK, "content type 'text/plain'"),
+    "task header of another type": (
+        body(GOOD),
+        "application/json",
+        {"task": ["sms.recheck"]},
+        "unknown task",
+    ),
+    "Celery's own task": (
+        body(GOOD),
+        "application/json",
+        {"task": "celery.accumulate"},
+        "unknown task 'celery.accumulate'",
+    ),
     "unknown task": (body(GOOD), "application/json", {"task": "sms.send"}, "unknown task 'sms.send'"),
     "no task": (body(GOOD), "application/json", {}, "not a Celery message"),
     "protocol 1": (

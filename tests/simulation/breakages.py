@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +96,10 @@ def _do_not_look_again(original: Any, _sharing: Any, batch: Any, claim: Any) -> 
 
 def _ask_behind_the_gate(original: Any, _asking: Any, batch: Any, known: Any) -> Any:
     return original(batch, replace(known, closed_gate=None))
+
+
+def _grant_each_probe(store: MemoryStore, _account: str, _lane: Any, *, hold_seconds: float) -> datetime:
+    return store.tables.now() + timedelta(seconds=hold_seconds)
 
 
 def _refund_again(store: Any, call_id: str, spent: int) -> None:
@@ -213,7 +217,9 @@ BREAKAGES = (
         "more than one number",
     ),
     Breakage(
-        "everybody probes", [(Asking, "_may_probe", lambda _self, _lane: datetime.now(UTC))], "two probes"
+        "everybody probes",
+        [(MemoryStore, "may_probe", _grant_each_probe)],
+        "two probes",
     ),
     Breakage("the gate is ignored", [_around(Asking, "ask", _ask_behind_the_gate)], "gate"),
     Breakage("the budget gives back twice", [(MemoryStore, "_settle_budget", _refund_again)], "budget"),

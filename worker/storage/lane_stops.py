@@ -59,6 +59,7 @@ def budget_spent(connection: Connection, *, daily: Budget) -> list[Stop]:
     if spent_at is None:
         return []
     reason = (
-        f"{daily.limit(Lane.SMS)} numbers were bought today: raise PRESEND_DAILY_BUDGET, or wait for midnight"
+        f"{daily.limit(Lane.SMS)} of {daily.daily} numbers were bought today, the rest is kept for "
+        "recharges: raise PRESEND_DAILY_BUDGET and restart, or wait for midnight"
     )
     return [Stop(Lane.SMS, "budget_spent", spent_at, "presend", reason)]
