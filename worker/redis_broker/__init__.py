@@ -11,7 +11,7 @@ counts what waits.
 
 from __future__ import annotations
 
-from kombu.transport import TRANSPORT_ALIASES
+from kombu import transport as kombu_transports
 
 from worker.redis_broker.looking import waiting
 
@@ -20,4 +20,7 @@ __all__ = ["install", "waiting"]
 
 def install() -> None:
     """Let this process's Celery use this transport for Redis; its URLs stay what they are."""
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}.transport:Transport"))
+    for alias in ("redis", "rediss"):
+        kombu_transports.TRANSPORT_ALIASES[alias] = f"{__name__}.transport:Transport"
+        # what a connection made before found; unknown to the types
+        kombu_transports._transport_cache.pop(alias, None)  # type: ignore[attr-defined]
