@@ -17,7 +17,7 @@ _NO_REASON = "none given"
 
 @inspect_command()
 def lanes(worker_state: Any) -> dict[str, Any]:
-    """Show each lane: why it is stopped, if it is; requests waiting, slots busy, failed calls in a row."""
+    """Show each lane: why it is stopped, if it is; requests waiting, slots busy."""
     shown: dict[str, Any] = worker_state.consumer.shown_lanes()
     return shown
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.harness import Place, place
 from tests.acceptance.provider import WatchedSandbox
+from tests.acceptance.proxy import Proxy, proxied
 
 
 @pytest.fixture
@@ -21,6 +22,14 @@ def sandbox() -> WatchedSandbox:
 def here(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Place]:
     """A place on each broker in turn."""
     yield from _place(request, broker_url)
+
+
+@pytest.fixture
+def cuttable(here: Place) -> Iterator[tuple[Place, Proxy]]:
+    """A place whose workers reach their broker through a proxy; producer and subscriber do not."""
+    with proxied(here.broker_url) as (proxy, through_proxy):
+        here.settings["broker_url"] = through_proxy
+        yield here, proxy
 
 
 @pytest.fixture

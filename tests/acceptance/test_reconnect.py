@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.acceptance.harness import Place, place
-from tests.acceptance.provider import WatchedSandbox, plain_numbers
-from tests.acceptance.proxy import Proxy, proxied
+from tests.acceptance.harness import Place
+from tests.acceptance.provider import plain_numbers
+from tests.acceptance.proxy import Proxy
 from tests.acceptance.waiting import eventually
 from worker.sandbox.provider import Latency
-
-
-@pytest.fixture
-def cuttable(
-    broker_url: str, redis_url: str, database_url: str, tmp_path: Path, sandbox: WatchedSandbox
-) -> Iterator[tuple[Place, Proxy]]:
-    """A place whose workers reach their broker through a proxy; producer and subscriber do not."""
-    with (
-        place(
-            broker_url=broker_url,
-            redis_url=redis_url,
-            database_url=database_url,
-            folder=tmp_path,
-            sandbox=sandbox,
-        ) as here,
-        proxied(broker_url) as (proxy, through_proxy),
-    ):
-        here.settings["broker_url"] = through_proxy
-        yield here, proxy
 
 
 def test_cut_in_mid_call(cuttable: tuple[Place, Proxy]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from tests.acceptance.harness import Place, place
+from tests.acceptance.harness import Place
 from tests.acceptance.processes import celery
-from tests.acceptance.provider import WatchedSandbox, plain_numbers
-from tests.acceptance.proxy import proxied
+from tests.acceptance.provider import plain_numbers
+from tests.acceptance.proxy import Proxy
 from tests.acceptance.waiting import eventually
 from tests.commands import command
 from worker.sandbox.faults import Fault
@@ -95,40 +94,28 @@ def test_an_unknown_lane(on_redis: Place) -> None:
     assert not on_redis.rows("SELECT * FROM lane_pause")
 
 
-def test_a_pause_outlives_workers_and_connections(
-    broker_url: str, redis_url: str, database_url: str, tmp_path: Path, sandbox: WatchedSandbox
-) -> None:
+def test_a_pause_outlives_workers_and_connections(cuttable: tuple[Place, Proxy]) -> None:
+    here, proxy = cuttable
     numbers = plain_numbers(60)
-    with (
-        place(
-            broker_url=broker_url,
-            redis_url=redis_url,
-            database_url=database_url,
-            folder=tmp_path,
-            sandbox=sandbox,
-        ) as here,
-        proxied(broker_url) as (proxy, through_proxy),
-    ):
-        here.settings["broker_url"] = through_proxy
-        here.worker("sms")
-        ask(here, "control", "pause_lane", "sms")
-        here.processes[0].wait_for("lane_stopped")
-        here.send_many("sms", numbers[:20])
-        assert here.processes[0].stop() == 0
+    here.worker("sms")
+    ask(here, "control", "pause_lane", "sms")
+    here.processes[0].wait_for("lane_stopped")
+    here.send_many("sms", numbers[:20])
+    assert here.processes[0].stop() == 0
 
-        worker = here.worker("sms")  # started while its lane is paused
-        here.send_many("sms", numbers[20:40])
-        assert proxy.cut() >= 1
-        eventually(lambda: ask(here, "inspect", "lanes"), "the worker's answer over its new connection")
-        here.send_many("sms", numbers[40:])
-        all_ready(here, 60)
-        assert worker.alive
-        assert not here.sandbox.asked
+    worker = here.worker("sms")  # started while its lane is paused
+    here.send_many("sms", numbers[20:40])
+    assert proxy.cut() >= 1
+    eventually(lambda: ask(here, "inspect", "lanes"), "the worker's answer over its new connection")
+    here.send_many("sms", numbers[40:])
+    all_ready(here, 60)
+    assert worker.alive
+    assert not here.sandbox.asked
 
-        ask(here, "control", "resume_lane", "sms")
-        here.check_settled(60)
-        here.stop()
-        assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
+    ask(here, "control", "resume_lane", "sms")
+    here.check_settled(60)
+    here.stop()
+    assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
 
 
 def test_a_gate_closed_by_hand(here: Place) -> None:
