@@ -84,6 +84,13 @@ class BatchOutcome:
     # seconds for which the whole lane must not call: the gate is closed, or the provider fails
     pause_seconds: float = 0.0
 
+    def with_waits_of(self, later: BatchOutcome) -> BatchOutcome:
+        """Who has to wait again after this outcome and a later one of the same batch."""
+        return BatchOutcome(
+            postponed=[*self.postponed, *later.postponed],
+            pause_seconds=max(self.pause_seconds, later.pause_seconds),
+        )
+
 
 @dataclass(slots=True)
 class Batcher:

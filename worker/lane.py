@@ -152,21 +152,22 @@ class LaneRunner:
             self._return(outcome, takes_slot=takes_slot)
 
     def _run_until_told(self, batch: Sequence[Waiter]) -> BatchOutcome:
-        """Run a batch, and what it left asking; what ends it too early becomes an outcome."""
-        outcome, left = BatchOutcome(), batch
+        """Run a batch, and what it left asking; what ends it too early waits again with the postponed."""
+        waits, left = BatchOutcome(), batch
         try:
             self._started(batch)
             while left and not self._closed:
                 outcome = self._first_words(self._run_batch(left))
                 self._settle(outcome)
+                waits = waits.with_waits_of(outcome)
                 left = outcome.still_asking
         except StorageUnavailable as exc:
             log.warning("batch_postponed", lane=self.lane, requests=len(left), error=str(exc))
-            return _all_postponed(left, _STORAGE_PAUSE_SECONDS)
+            return waits.with_waits_of(_all_postponed(left, _STORAGE_PAUSE_SECONDS))
         except Exception as exc:
             log.exception("batch_failed", lane=self.lane, requests=len(left))
-            return self._suspected(left, exc)
-        return outcome
+            return waits.with_waits_of(self._suspected(left, exc))
+        return waits
 
     def _suspected(self, batch: Sequence[Waiter], defect: Exception) -> BatchOutcome:
         """Let a failed batch's requests wait as suspects; give up the one that failed alone twice."""

@@ -1,0 +1,43 @@
+"""A lane over a pipeline that says what the test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tests.acceptance.waiting import eventually
+from tests.unit.test_suspects import Notebook
+from worker.batching import BatchOutcome, Postponed, Waiter
+from worker.lane import LaneRunner
+from worker.portability.requests import CheckRequest, Lane
+from worker.suspects import Suspects
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def waiter(reference: str) -> Waiter:
+    return Waiter(CheckRequest(Lane.RECHARGE, reference, "13900000001", NOW))
+
+
+def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others() -> None:
+    postponed, asked = waiter("contradicts"), waiter("is asked for")
+    ran: list[list[Waiter]] = []
+
+    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+        ran.append(list(batch))
+        if len(ran) == 1:
+            return BatchOutcome(postponed=[Postponed(postponed, 0.01)], still_asking=[asked])
+        return BatchOutcome(rejected=[(one, "done") for one in batch])
+
+    lane = LaneRunner(
+        Lane.RECHARGE,
+        slots=1,
+        linger_seconds=0,
+        run_batch=run,
+        settle=lambda _: None,
+        suspects=Suspects(Notebook()),
+    )
+    lane.submit([postponed, asked])
+    eventually(lambda: postponed.settled, "the postponed request settled", seconds=5)
+    assert ran == [[postponed, asked], [asked], [postponed]]
+    assert lane.close(timeout_seconds=5)
