@@ -15,7 +15,7 @@ from tests.acceptance.harness import Place, place
 from tests.acceptance.provider import WatchedSandbox, plain_numbers
 from tests.acceptance.proxy import Proxy, proxied
 from tests.acceptance.waiting import eventually
-from tests.services.own_redis import OwnRedis, own_redis
+from tests.services.own_engines import OwnRedis, own_redis
 from worker.sandbox.provider import Latency
 
 RECOVERY_SECONDS = 15

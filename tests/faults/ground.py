@@ -12,8 +12,8 @@ from typing import Any
 from tests import services
 from tests.acceptance.harness import Place, place
 from tests.acceptance.provider import WatchedSandbox
-from tests.faults.engines import Engines, own_engines
 from tests.faults.scene import Scene, opened
+from tests.services.own_engines import Engines, own_engines
 from worker.embedded import embedded
 from worker.storage.migrations import upgrade
 

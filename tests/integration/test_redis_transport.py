@@ -12,7 +12,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from tests.acceptance.waiting import eventually
 from tests.services import messages_left
-from tests.services.own_redis import OwnRedis, own_redis
+from tests.services.own_engines import OwnRedis, own_redis
 from worker import redis_broker
 from worker.redis_broker.scripts import HELD, HOLDERS
 

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 
 from tests.acceptance.waiting import eventually
-from tests.faults.engines import Engine, Engines
 from tests.faults.invariants import Report, check
 from tests.faults.scene import Scene
 from tests.faults.tracing import last_ack
+from tests.services.own_engines import Engine, Engines
 
 RESUMED_SECONDS = 15.0
 """Within so long of a service's return messages are settled again."""

@@ -1,7 +1,7 @@
-"""Services of one part's own, which it may kill: RabbitMQ, PostgreSQL and Redis as for production.
+"""Services of a test's own, which it may kill, fill and empty: RabbitMQ, PostgreSQL and Redis.
 
-Each writes to the disk before it says so: quorum queues, fsync, ``appendfsync always``. They need the
-programs on this machine; nobody else's services are touched.
+Each writes to the disk before it says so: quorum queues, fsync, ``appendfsync always``. Nobody else's
+services are touched.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import redis
 
 from tests.acceptance.waiting import eventually
 from tests.services.postgres import postgres_answers
 from tests.services.rabbitmq import amqp_answers
 from tests.services.redis_databases import redis_answers
+from worker.embedded.programs import installed_programs
 
 _START_SECONDS = 60.0
 _POSTGRES_USER = "postgres"
@@ -37,7 +40,7 @@ def _free_port() -> int:
 
 
 @dataclass
-class Engine:
+class Engine(ABC):
     """One service, with its data in one folder whatever happens to its process."""
 
     name: str
@@ -46,8 +49,9 @@ class Engine:
     _running: subprocess.Popen[bytes] | None = None
 
     @property
+    @abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """Where it is reached."""
 
     def start(self) -> float:
         """Start it and wait until it answers; the moment (POSIX seconds) it did."""
@@ -75,11 +79,13 @@ class Engine:
         if self._running is not None:
             self.kill()
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it takes commands."""
 
+    @abstractmethod
     def _spawn(self) -> None:
-        raise NotImplementedError
+        """Start its process on what its folder keeps."""
 
     def _run(self, command: Sequence[str | Path], *, user: str | None = None, **environment: str) -> None:
         with (self.folder.parent / f"{self.name}.log").open("ab") as log:
@@ -88,8 +94,11 @@ class Engine:
             )
 
 
+@dataclass
 class OwnRedis(Engine):
-    """Redis as broker or for results: what it acknowledged is on the disk."""
+    """Redis as broker or for results, the Valkey from the wheels: what it acknowledged is on the disk."""
+
+    program: Path = field(default_factory=lambda: installed_programs().valkey)
 
     @property
     def url(self) -> str:
@@ -102,7 +111,11 @@ class OwnRedis(Engine):
         self.folder.mkdir(exist_ok=True)
         options = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        self._run([_program("redis-server"), *where, *options])
+        self._run([self.program, *where, *options])
+
+    def client(self) -> redis.Redis:
+        """A client of it."""
+        return redis.Redis.from_url(self.url)
 
 
 class OwnPostgres(Engine):
@@ -172,13 +185,24 @@ class Engines:
 
 
 @contextlib.contextmanager
+def own_redis(folder: Path) -> Iterator[OwnRedis]:
+    """Run a Redis until the block ends."""
+    server = OwnRedis("Redis", folder / "redis")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextlib.contextmanager
 def own_engines(folder: Path) -> Iterator[Engines]:
-    """Start the three in a folder; at the end they are killed."""
+    """Run the three programs of this machine in a folder; at the end they are killed."""
     folder.mkdir(parents=True, exist_ok=True)
     found = Engines(
         OwnRabbitMQ("RabbitMQ", folder / "rabbitmq"),
         OwnPostgres("PostgreSQL", folder / "postgres"),
-        OwnRedis("Redis", folder / "redis"),
+        OwnRedis("Redis", folder / "redis", program=_program("redis-server")),
     )
     try:
         for engine in found.all():
@@ -189,11 +213,11 @@ def own_engines(folder: Path) -> Iterator[Engines]:
             engine.close()
 
 
-def _program(name: str) -> str:
+def _program(name: str) -> Path:
     """A program of this machine, also where Debian keeps those that are not on the path."""
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), Path("/usr/lib/rabbitmq/bin")]
     # Debian's wrapper in /usr/sbin lets only its own node run
     path = os.pathsep.join([*map(str, reversed(places)), os.environ.get("PATH", os.defpath), "/usr/sbin"])
     found = shutil.which(name, path=path)
     assert found, f"this part needs {name}: install it, or run the part where it is"
-    return found
+    return Path(found)
