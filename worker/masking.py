@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from worker.portability.msisdn import mask_all
@@ -45,14 +44,9 @@ def hide_password(url: str) -> None:
 
 
 def masked(text: str) -> str:
-    """``text`` without numbers, keys and passwords; digits of other scripts become ours first."""
+    """``text`` without numbers, keys and passwords."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
-    if not text.isascii():
-        text = "".join(
-            str(unicodedata.decimal(each)) if each.isdecimal() and not each.isascii() else each
-            for each in text
-        )
     if "=" in text:
         text = _IN_DSN.sub(rf"\1={HIDDEN}", text)
     if "://" in text:

@@ -74,6 +74,18 @@ def test_the_list_is_masked_and_json_is_whole(database: Engine, env: dict[str, s
     assert listed(env)[0]["payload"]["mobile"] == "13972565391"
 
 
+def test_a_number_where_none_belongs_is_masked_too(database: Engine, env: dict[str, str]) -> None:
+    park(
+        database,
+        ("13972565391", None, "a strange task"),
+        ("１３９７２５６５３９１", {"x": "１３９７２５６５３９１"}, "to １３９７２５６５３９１"),
+    )
+    shown = presend("dead", "list", env=env).stdout
+    assert shown.count("139****5391") == 4
+    assert "5391" not in shown.replace("****5391", "")
+    assert "null" in [line.strip() for line in shown.splitlines()], "what came is shown as JSON"
+
+
 def test_a_body_that_could_not_be_decoded_is_shown_by_its_size(database: Engine, env: dict[str, str]) -> None:
     body = base64.b64encode(b"\x80\x04mobile 13972565391").decode()
     payload = {"base64": body, "content_type": "application/x-python-serialize"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from uuid import UUID
 
 import click
 
-from worker.cli.screen import console, counted, local, print_json, print_table
+from worker.cli.screen import console, counted, local, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -163,7 +164,7 @@ def _table(letters: Sequence[DeadLetter], *, replayed: bool) -> Any:
         table.add_column("sent again", no_wrap=True)
     for letter in letters:
         cell = Text()
-        cell.append(f"{letter.task or 'no task'}  ", style="bold")
+        cell.append(f"{_shown(letter.task or 'no task', _SHOWN_PAYLOAD)}  ", style="bold")
         cell.append(f"{letter.id}\n", style="dim")
         cell.append(f"{_shown(letter.reason, 400)}\n", style="red")
         cell.append(_shown(_payload(letter.payload), _SHOWN_PAYLOAD))
@@ -176,8 +177,8 @@ def _table(letters: Sequence[DeadLetter], *, replayed: bool) -> Any:
 
 def _payload(payload: Any) -> str:
     """What came, in few words."""
-    if not isinstance(payload, dict):
-        return repr(payload)
+    if not isinstance(payload, dict) or not payload:
+        return json.dumps(payload, ensure_ascii=False)
     if isinstance(body := payload.get("base64"), str) and payload.keys() <= {"base64", "content_type"}:
         return _undecoded(body, payload.get("content_type"))
     pairs = (
@@ -195,9 +196,6 @@ def _undecoded(body: str, content_type: Any) -> str:
 
 
 def _shown(text: str, most: int) -> str:
-    """Text of a stranger's, made safe for a terminal: masked, printable, short."""
-    from worker.portability.msisdn import mask_all
-
-    masked = mask_all(text)
-    printable = "".join(each if each.isprintable() else "·" for each in masked)
-    return printable if len(printable) <= most else printable[:most] + "…"
+    """Text of a stranger's, made safe for a terminal, and short."""
+    text = printable(text)
+    return text if len(text) <= most else text[:most] + "…"

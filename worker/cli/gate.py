@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.failures import Failure
-from worker.cli.screen import console, local, print_json, print_table
+from worker.cli.screen import console, local, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -100,7 +100,7 @@ def close(reason: str, by: str | None, as_json: bool) -> None:
         click.echo(f"the gate is closed for every worker within a second; {_OPEN_BY_HAND} opens it")
     elif closed is not None:
         since = local(closed.closed_at)
-        click.echo(_printable(f"it was closed already, by {closed.closed_by} since {since}: {closed.reason}"))
+        click.echo(printable(f"it was closed already, by {closed.closed_by} since {since}: {closed.reason}"))
 
 
 @gate.command("open", epilog="\b\nExamples:\n  presend gate open\n  presend gate open --provider\n")
@@ -132,7 +132,7 @@ def open_(provider: bool, reason: str, by: str | None, as_json: bool) -> None:
     else:
         for one in opened:
             was = f"closed by {one.closed_by}: {one.reason}"
-            click.echo(_printable(f"opened the {gates.subject(one.account)}, {was}"))
+            click.echo(printable(f"opened the {gates.subject(one.account)}, {was}"))
         if not opened and not left:
             click.echo("the gate is open")
     if left:
@@ -241,12 +241,5 @@ def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     for name in names:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
-
-
-def _printable(text: str) -> str:
-    """Words a stranger wrote, made safe for a terminal: masked and printable."""
-    from worker.portability.msisdn import mask_all
-
-    return "".join(each if each.isprintable() else "·" for each in mask_all(text))

@@ -48,6 +48,13 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def printable(text: str) -> str:
+    """Words a stranger wrote, made safe for a terminal: masked, and without control characters."""
+    from worker.masking import masked
+
+    return masked("".join(each if each.isprintable() else "·" for each in text))
+
+
 def local(moment: datetime) -> str:
     """A moment as people here read it."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

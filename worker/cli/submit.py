@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from worker.cli.failures import Failure, told
-from worker.cli.screen import console, counted
+from worker.cli.screen import console, counted, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -144,9 +144,7 @@ def _bar() -> Bar:
 def _told_row(row: Row) -> str:
     from rich.markup import escape
 
-    from worker.portability.msisdn import mask_all
-
-    return f"  line {row.line}: {escape(mask_all(row.reason or ''))}"
+    return f"  line {row.line}: {escape(printable(row.reason or ''))}"
 
 
 def _stopped(submission: Submission) -> str:

@@ -10,11 +10,12 @@ import binascii
 import bz2
 import lzma
 import re
-import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
+
+from worker.portability.msisdn import with_our_digits
 
 _BETWEEN = "[^0-9A-Za-z]{0,4}"
 """What may stand between two digits: spaces, dashes, dots, brackets, quotes and commas."""
@@ -72,9 +73,7 @@ def _plain(text: str) -> str:
     """The text with digits of every script, and escaped ones, as ASCII digits."""
     if "\\u00" in text:
         text = _ESCAPED_DIGIT.sub(lambda match: chr(int(match[1], 16)), text)
-    if text.isascii():
-        return text
-    return "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in text)
+    return with_our_digits(text)
 
 
 def _leaves(value: Any) -> Iterator[str]:

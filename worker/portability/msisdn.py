@@ -7,6 +7,7 @@ provider's -3 decides what exists. Only the shape is judged here.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from worker.errors import Rejected
 
@@ -16,6 +17,7 @@ _IN_JSON = {
     int: "a number", float: "a number", bool: "true or false",
     type(None): "null", list: "a list", dict: "an object",
 }  # fmt: skip
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _TAKE_OFF_SEPARATORS = str.maketrans("", "", " -")
 
 # A UUID goes first and stays readable: its digits pass for a number about once in 2,000 batch ids. So does a
@@ -54,8 +56,18 @@ def mask(text: str) -> str:
 
 
 def mask_all(text: str) -> str:
-    """``text`` with every mobile number in it masked, also behind +86, 0086, 86 or 0 and grouped 3-4-4."""
-    return _IN_TEXT.sub(_masked, text)
+    """``text`` with every mobile number in it masked, also behind +86, 0086, 86 or 0 and grouped 3-4-4.
+
+    Digits of other scripts become ours first.
+    """
+    return _IN_TEXT.sub(_masked, with_our_digits(text))
+
+
+def with_our_digits(text: str) -> str:
+    """``text`` with the digits of every script, full-width ones among them, written 0 to 9."""
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
 
 
 def _masked(match: re.Match[str]) -> str:
