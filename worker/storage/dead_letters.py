@@ -131,12 +131,9 @@ def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) ->
 
 def answers(decided: Mapping[RequestKey, CheckedRequest], letter: DeadLetter) -> bool:
     """Whether the request that was given up with ``letter`` has its row among these."""
-    row = None if letter.request is None else decided.get(letter.request.key)
-    return (
-        row is not None
-        and letter.request is not None
-        and letter.request.same_question(row.msisdn, row.asked_operator)
-    )
+    if letter.request is None or (row := decided.get(letter.request.key)) is None:
+        return False
+    return letter.request.same_question(row.msisdn, row.asked_operator)
 
 
 def keep_from_giving_up(connection: Connection) -> None:
