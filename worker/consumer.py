@@ -22,6 +22,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
 from worker import compression, logs
+from worker.deliveries import is_json
 from worker.feed import Feed, Parts
 from worker.lane_control import LaneControl
 from worker.lane_switch import LaneSwitch
@@ -207,6 +208,11 @@ class QueueConsumer(Consumer):
             reason = (
                 "the body cannot be unfolded: send it uncompressed, or compressed by gzip, bzip2 or lzma and "
                 f"of at most {compression.MOST_BYTES // 2**20} MB"
+            )
+        elif is_json(message):
+            reason = (
+                "this is JSON, but not a message as kombu writes it (on Redis an object of body, headers and "
+                "properties), so it has no header task: send it with Celery, protocol 2"
             )
         else:
             reason = (

@@ -6,8 +6,10 @@ Arguments are masked before they leave this module.
 from __future__ import annotations
 
 import base64
+import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -115,7 +117,8 @@ class Delivery:
         """The decisions in words, for Flower's result column."""
         if not self.many:
             return next(iter(self.decisions), "")
-        return ", ".join(f"{count} {decision}" for decision, count in self.decisions.most_common())
+        shown = (f"{count} {decision}" for decision, count in self.decisions.most_common())
+        return ", ".join(shown) or "no items"
 
     def masked_arguments(self) -> str:
         """The arguments for human eyes: numbers masked, long lists counted."""
@@ -163,7 +166,7 @@ def read_message(message: Any) -> Read:
     try:
         body = msgspec.json.decode(_raw(message))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Rejected("the body is not valid JSON in UTF-8: send it with Celery's json serializer") from None
+        raise Rejected(_why_no_json(_raw(message))) from None
     if not (
         isinstance(body, list) and len(body) == 3 and isinstance(body[0], list) and isinstance(body[1], dict)
     ):
@@ -173,6 +176,18 @@ def read_message(message: Any) -> Read:
     if body[0]:
         raise Rejected("arguments must be given by name, not by position")
     return Read(body[1], _expires(headers.get("expires")))
+
+
+def _why_no_json(body: bytes) -> str:
+    """Python's own json, so Celery's serializer too, writes three numbers that JSON does not have."""
+    found: list[str] = []
+    with suppress(ValueError, RecursionError):
+        json.loads(body.decode(), parse_constant=found.append)
+        if found:
+            return (
+                f"the body is not valid JSON, for it holds {found[0]}: send a finite number, or leave it out"
+            )
+    return "the body is not valid JSON in UTF-8: send it with Celery's json serializer"
 
 
 def _expires(value: Any) -> datetime | None:
@@ -185,6 +200,15 @@ def _expires(value: Any) -> datetime | None:
             "the header expires is not an ISO 8601 time such as 2026-11-24T09:30:00+08:00"
         ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def is_json(message: Any) -> bool:
+    """Whether a message's body is JSON, whatever its content type says."""
+    try:
+        msgspec.json.decode(_raw(message))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def unreadable_letter(message: Any, *, reason: str, received_at: datetime) -> DeadLetter:

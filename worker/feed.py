@@ -233,7 +233,8 @@ class Feed:
         elif waiters:
             self._lane(waiters[0].request.lane).submit(waiters)
         elif not letters:
-            self._complete([delivery])  # a *_many without items
+            log.warning("message_without_items", task=delivery.name, task_id=delivery.id)
+            self._complete([delivery])
 
     def _feed_suspects(self, suspects: Sequence[Waiter]) -> None:
         """Let suspects wait in their lanes; the guilty are parked."""

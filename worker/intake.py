@@ -18,12 +18,15 @@ import msgspec
 from worker.carrier.protocol import MAX_BATCH
 from worker.errors import Rejected
 from worker.portability import msisdn, operators
+from worker.portability.json_kinds import kind
 from worker.portability.requests import CheckRequest, Lane
 
 _REFERENCE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _SHANGHAI = ZoneInfo("Asia/Shanghai")
 _LARGEST_ATTEMPT = 1_000_000
 _LONGEST_FAILURE_CODE = 64
+_CLOCKS_DIFFER = timedelta(minutes=5)
+"""So far a producer's clock may be ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,11 @@ class Intake:
             if reader.required and reader.field not in fields:
                 needed = ", ".join(each for each, argument in readers.items() if argument.required)
                 raise Rejected(f"argument {name} is missing: {self.lane} needs {needed}")
+        if (failed_at := fields.get("failed_at")) is not None and failed_at > now + _CLOCKS_DIFFER:
+            raise Rejected(
+                "failed_at is more than 5 minutes later than its receipt: check the producer's clock, and "
+                "the offset it writes (+08:00 in China; Z means UTC)"
+            )
         return CheckRequest(
             lane=self.lane, received_at=now, expires_at=self._expires_at(now, expires), **fields
         )
@@ -115,7 +123,7 @@ class Argument:
 
 def _reference(name: str, value: Any) -> str:
     if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
-        raise Rejected(f"{name} must be a string of 1 to 128 of A-Z a-z 0-9 . _ : -")
+        raise Rejected(f"{name} must be a string of 1 to 128 of A-Z a-z 0-9 . _ : -{_but_not(value)}")
     return value
 
 
@@ -136,16 +144,22 @@ def _optional_operator(_name: str, value: Any) -> str | None:
 
 
 def _attempt(name: str, value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= _LARGEST_ATTEMPT:
-        raise Rejected(f"{name} must be a whole number from 1 to {_LARGEST_ATTEMPT}")
-    return value
+    if type(value) is int and 1 <= value <= _LARGEST_ATTEMPT:
+        return value
+    found = {int: "", float: ", not one with a decimal point", str: ", not a string"}
+    raise Rejected(
+        f"{name} must be a whole number from 1 to {_LARGEST_ATTEMPT}"
+        f"{found.get(type(value), f', not {kind(value)}')}: send 2 for the second try, without quotes, "
+        "or leave it out for the first"
+    )
 
 
 def _failure_code(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > _LONGEST_FAILURE_CODE or not value.isprintable():
-        raise Rejected(f"{name} must be a string of at most {_LONGEST_FAILURE_CODE} printable characters")
+        form = f"a string of at most {_LONGEST_FAILURE_CODE} printable characters"
+        raise Rejected(f"{name} must be {form}{_but_not(value)}")
     return value or None
 
 
@@ -155,7 +169,9 @@ def _moment(name: str, value: Any) -> datetime | None:
     try:
         moment = msgspec.convert(value, datetime)
     except (msgspec.ValidationError, TypeError, OverflowError):
-        raise Rejected(f"{name} must be an RFC 3339 time such as 2026-11-24T09:30:00+08:00") from None
+        raise Rejected(
+            f"{name} must be an RFC 3339 time such as 2026-11-24T09:30:00+08:00{_but_not(value)}"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=_SHANGHAI)
 
 
@@ -178,6 +194,11 @@ ARGUMENTS: dict[Lane, dict[str, Argument]] = {
         "failed_at": Argument("failed_at", _moment),
     },
 }
+
+
+def _but_not(value: Any) -> str:
+    """The end of a reason that asks for a string: what came instead, if that is another kind of value."""
+    return "" if isinstance(value, str) else f", not {kind(value)}"
 
 
 def _shown(name: str) -> str:

@@ -31,7 +31,13 @@ def body(arguments: Any, args: Any = ()) -> bytes:
 # (body, content type, headers) -> what the reason says
 BAD: dict[str, tuple[bytes, str, dict[str, Any], str]] = {
     "pickle": (pickle.dumps([[], GOOD, {}]), "application/x-python-serialize", TASK, "application/json"),
-    "no JSON": (b"{" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
+    "no JSON": (b"{" + SECRET.encode(), "application/json", TASK, "not valid JSON in UTF-8"),
+    "a number JSON lacks": (
+        body(GOOD | {"attempt": float("inf")}),
+        "application/json",
+        TASK,
+        "it holds Infinity: send a finite number",
+    ),
     "binary": (b"\xff\x00\xfe" + SECRET.encode(), "application/json", TASK, "not valid JSON"),
     "other content type": (body(GOOD), "text/plain", TASK, "content type 'text/plain'"),
     "task header of another type": (
@@ -158,7 +164,12 @@ GARBAGE = {
         b' {"delivery_tag": "z", "delivery_info": {"exchange": "", "routing_key": "sms"}}}'
     ),
     "deep": b"[" * 100_000,
+    "an empty list": b"[]",
+    "an empty object": b"{}",
+    "nothing": b"null",
 }
+JSON = {"no message", "no delivery tag", "headers of another kind", "body that is no base64",
+        "nowhere to go back to", "an empty list", "an empty object", "nothing"}  # fmt: skip
 
 
 def test_what_is_no_message_in_a_redis_list_is_parked_whole(on_redis: Place) -> None:
@@ -175,8 +186,19 @@ def test_what_is_no_message_in_a_redis_list_is_parked_whole(on_redis: Place) -> 
     rows = here.rows("SELECT payload FROM dead_letter WHERE payload->>'base64' IS NOT NULL")
     parked = {base64.b64decode(row["payload"]["base64"]) for row in rows}
     assert {GARBAGE["no JSON"], GARBAGE["no UTF-8"], GARBAGE["deep"]} <= parked
+    reasons = [row["reason"] for row in here.rows("SELECT reason FROM dead_letter")]
+    assert sum("this is JSON, but not a message as kombu writes it" in one for one in reasons) == len(JSON)
+    assert sum("its body is not JSON" in one for one in reasons) == 3
     here.stop()
     assert SECRET not in worker.log
+
+
+def test_a_message_without_items_is_answered_so_and_leaves_a_line(here: Place) -> None:
+    worker = here.worker("recharge")
+    sent = here.send("recharge.precheck_many", items=[])
+    assert sent.get(timeout=10) == []
+    worker.wait_for("message_without_items")
+    assert any(sent.id in line for line in worker.log.splitlines() if "message_without_items" in line)
 
 
 def test_a_parked_messages_producer_is_told(here: Place) -> None:

@@ -352,7 +352,9 @@ def _bytes(make: _Maker) -> Malformed:
 
 
 def _arguments_alone(make: _Maker) -> Malformed:
-    return _bare(make, json.dumps(make.arguments()).encode())
+    return _bare(
+        make, json.dumps(make.arguments()).encode(), "this is JSON, but not a message as kombu writes it"
+    )
 
 
 def _deep_element(make: _Maker) -> Malformed:

@@ -56,6 +56,8 @@ def test_a_recheck() -> None:
     request = take(SMS, operator="cucc", failure_code="MK:0001", failed_at="2026-11-24T09:00:00")
     assert (request.operator, request.failure_code) == ("CUCC", "MK:0001")
     assert request.failed_at == datetime(2026, 11, 24, 1, 0, tzinfo=UTC), "no offset means Shanghai"
+    ahead = take(SMS, failed_at="2026-11-24T09:35:00")
+    assert ahead.failed_at == NOW + timedelta(minutes=5), "so far a clock may be ahead"
     assert request.expires_at is None, "an sms expires only by its own expires"
 
 
@@ -67,19 +69,23 @@ def test_a_recheck() -> None:
         (RECHARGE, {"order_id": "é"}, "order_id must be"),
         (RECHARGE, {"order_id": "x" * 129}, "order_id must be"),
         (RECHARGE, {"order_id": "line\n"}, "order_id must be"),
-        (RECHARGE, {"order_id": 7}, "order_id must be"),
-        (RECHARGE, {"mobile": 13972565391}, "mobile"),
+        (RECHARGE, {"order_id": 7}, "A-Z a-z 0-9 . _ : -, not a number"),
+        (RECHARGE, {"mobile": 13972565391}, "not a string but a number: send its digits in quotes"),
+        (RECHARGE, {"mobile": ["13972565391"]}, "not a string but a list: send one number"),
         (RECHARGE, {"mobile": ""}, "mobile"),
         (RECHARGE, {"mobile": "139x2565391"}, "mobile"),
         (RECHARGE, {"attempt": 0}, "attempt must be"),
-        (RECHARGE, {"attempt": True}, "attempt must be"),
-        (RECHARGE, {"attempt": "1"}, "attempt must be"),
+        (RECHARGE, {"attempt": True}, "not true or false: send 2"),
+        (RECHARGE, {"attempt": "2"}, "not a string: send 2 for the second try, without quotes"),
+        (RECHARGE, {"attempt": 1.5}, "not one with a decimal point: send 2"),
         (RECHARGE, {"operator": "Vodafone"}, "operator"),
         (RECHARGE, {"failure_code": "MK:0001"}, "unknown argument 'failure_code'"),
         (RECHARGE, {"source": "a\x00"}, "source must be"),
         (SMS, {"operator": None}, "operator"),
         (SMS, {"failed_at": "yesterday"}, "failed_at must be an RFC 3339"),
-        (SMS, {"failed_at": 1795509832}, "failed_at must be an RFC 3339"),
+        (SMS, {"failed_at": 1795509832}, "09:30:00+08:00, not a number"),
+        (SMS, {"failed_at": "2026-11-24T09:35:01"}, "later than its receipt: check the producer's clock"),
+        (SMS, {"failed_at": "9999-12-31T23:59:59-23:59"}, "later than its receipt"),
         (SMS, {"failure_code": 54}, "failure_code must be"),
         (SMS, {"failure_code": "MK\n1"}, "failure_code must be"),
     ],

@@ -10,13 +10,10 @@ import re
 import unicodedata
 
 from worker.errors import Rejected
+from worker.portability.json_kinds import kind
 
 _COMMON = re.compile(r"(?:\+86|0086|86)?(1[3-9][0-9]{9})").fullmatch
 _WRITTEN = re.compile(r"(?:\+86)?[0-9]*").fullmatch
-_IN_JSON = {
-    int: "a number", float: "a number", bool: "true or false",
-    type(None): "null", list: "a list", dict: "an object",
-}  # fmt: skip
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _TAKE_OFF_SEPARATORS = str.maketrans("", "", " -")
 
@@ -35,8 +32,10 @@ def normalise(mobile: object) -> str | None:
     string, is empty, or holds other characters; the reason never repeats the number.
     """
     if not isinstance(mobile, str):
-        found = _IN_JSON.get(type(mobile), "something else")
-        raise Rejected(f"mobile is not a string but {found}: send its digits in quotes")
+        send = "send its digits in quotes"
+        if isinstance(mobile, list):
+            send = "send one number in quotes; several are the items of a *_many task"
+        raise Rejected(f"mobile is not a string but {kind(mobile)}: {send}")
     if match := _COMMON(mobile):
         return match[1]
     digits = mobile.translate(_TAKE_OFF_SEPARATORS)
