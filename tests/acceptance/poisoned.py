@@ -16,7 +16,7 @@ from typing import Any
 from worker import logs
 from worker.carrier.client import HttpCarrier
 from worker.portability.rules import Rules
-from worker.processes import role
+from worker.processes import role, supervisor
 from worker.processes.supervisor import Supervisor
 
 
@@ -81,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         poison(how, number)
         return role.run("sms")
     logs.configure(json=True)
+    supervisor.LONGEST_PAUSE_SECONDS = supervisor.FIRST_PAUSE_SECONDS  # six deaths need no patience here
     command = [sys.executable, "-m", "tests.acceptance.poisoned", how, number, str(os.getpid())]
     return Supervisor({"sms": command}).run()
 

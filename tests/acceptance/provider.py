@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,6 +41,8 @@ class WatchedSandbox(Sandbox):
         self.keys_checked = 0
         # every call that came over HTTP, also one whose answer a fault swallows before it is worked
         self.arrived: list[Asked] = []
+        self._let_in = Event()
+        self._let_in.set()
 
     def app(self) -> ASGIApp:
         return _Watched(super().app(), self.arrived)
@@ -48,6 +51,7 @@ class WatchedSandbox(Sandbox):
         call = Asked(tuple(mobiles), time.time())
         self.asked.append(call)
         try:
+            self._let_in.wait()
             return super().ask(apikey, mobiles, *rest)
         finally:
             call.ended = time.time()
@@ -55,6 +59,19 @@ class WatchedSandbox(Sandbox):
     def check(self, apikey: str) -> Account:
         self.keys_checked += 1  # by each question, one for the balance too
         return super().check(apikey)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Work no call until the block ends; those that are asked meanwhile are in flight so long."""
+        self._let_in.clear()
+        try:
+            yield
+        finally:
+            self._let_in.set()
+
+    def at_the_door(self) -> list[Asked]:
+        """Calls that came over HTTP and are neither answered nor given up yet."""
+        return [call for call in self.arrived if call.ended is None]
 
     def in_flight(self) -> list[Asked]:
         """Calls that were asked and are not answered yet."""

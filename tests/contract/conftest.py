@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from tests.acceptance.provider import WatchedSandbox
+from tests.acceptance.waiting import eventually
 from worker.carrier.client import HttpCarrier
 from worker.carrier.protocol import CarrierLookup
-from worker.sandbox.provider import DEFAULT_APIKEY, Latency, Sandbox
+from worker.sandbox.provider import DEFAULT_APIKEY, Sandbox
 from worker.sandbox.serving import serving
 
 
@@ -22,7 +24,7 @@ from worker.sandbox.serving import serving
 class Served:
     """A sandbox, and where it listens."""
 
-    sandbox: Sandbox
+    sandbox: WatchedSandbox
     url: str
     # one client for all tests: making one costs 18 ms
     web: httpx.Client
@@ -55,17 +57,19 @@ IMPLEMENTATIONS: dict[str, Callable[[Served], Subject]] = {
 
 @pytest.fixture(scope="session")
 def served_all_session() -> Iterator[Served]:
-    sandbox = Sandbox(latency=Latency(scale=0))
+    sandbox = WatchedSandbox()
     with serving(sandbox) as url, httpx.Client() as web:
         yield Served(sandbox, url, web)
 
 
 @pytest.fixture
 def served(served_all_session: Served) -> Iterator[Served]:
-    """A sandbox over HTTP, as new."""
-    served_all_session.sandbox.reset()
+    """A sandbox over HTTP, as new: a call that its caller gave up would come on this test's bill."""
+    sandbox = served_all_session.sandbox
+    eventually(lambda: not sandbox.at_the_door(), "the calls of the test before to end")
+    sandbox.reset()
     yield served_all_session
-    served_all_session.sandbox.reset()
+    sandbox.reset()
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
