@@ -3,6 +3,7 @@
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
+RIVALS := .venv/rivals/installed
 
 .PHONY: demo test check bench faults clean
 
@@ -10,7 +11,7 @@ demo: $(INSTALLED)
 	@$(BIN)/presend demo $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/benchmarks $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -18,8 +19,8 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)
-	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+bench: $(INSTALLED) $(RIVALS)
+	$(BIN)/python -m tests.benchmarks $(PART)
 
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults $(PART)
@@ -42,4 +43,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	echo "Installing presend into .venv with $$python, once"; \
 	"$$python" -m venv --clear .venv && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	touch $@
+
+$(RIVALS): tests/benchmarks/rivals/requirements.txt $(INSTALLED)
+	$(BIN)/python -m venv --clear .venv/rivals
+	.venv/rivals/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@

@@ -9,10 +9,11 @@ import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[2] / "docs" / "benchmarks"
+from tests.faults.outcome import ROOT, commit, machine
+
+FOLDER = ROOT / "docs" / "benchmarks"
 _PACKAGES = ("celery", "kombu", "amqp", "redis", "httpx", "psycopg", "sqlalchemy")
 
 
@@ -21,13 +22,17 @@ def quantile_ms(seconds: Sequence[float], share: float) -> float:
     return round(statistics.quantiles(seconds, n=1000, method="inclusive")[round(share * 1000) - 1] * 1000, 1)
 
 
-def write(name: str, figures: dict[str, Any], *, command: str) -> None:
+def write(name: str, figures: dict[str, Any], *, command: str, services: dict[str, str]) -> None:
     """Write one benchmark's record; the newest run replaces the last."""
     record = {
         "measured": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": machine(),
+        # processes that wanted a core in the last quarter of an hour: more than the cores means a crowd
+        "load": round(os.getloadavg()[2], 1),
+        "services": services,
         "python": platform.python_version(),
         "packages": {package: version(package) for package in _PACKAGES},
+        "commit": commit()[:10],
         "command": command,
         "figures": figures,
     }

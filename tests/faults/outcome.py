@@ -68,7 +68,7 @@ class Outcome:
             "more": self.more,
             "seed": seed,
             "date": datetime.now(UTC).date().isoformat(),
-            "machine": _machine(),
+            "machine": machine(),
             "versions": self.versions | {"Celery": version("celery"), "Python": platform.python_version()},
             "commit": commit()[:10],
             "command": command,
@@ -132,6 +132,7 @@ def _row(name: str, record: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Cores, memory and operating system."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return f"{os.cpu_count()} cores, {gigabytes:.0f} GB, {platform.system()} {platform.machine()}"

@@ -16,10 +16,9 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import psycopg
-import pytest
 from sqlalchemy import Engine
 
-from tests.benchmarks import record
+from tests.benchmarks.ground import Ground
 from tests.commands import command, environment
 from worker.portability.records import AnsweredFrom, CheckedRequest, Status
 from worker.portability.requests import Lane
@@ -43,14 +42,21 @@ _FILL = """
 _references = itertools.count()
 
 
-@pytest.mark.timeout(600)
-def test_prune(database_url: str) -> None:
+def run(ground: Ground) -> None:
+    """In a database of its own."""
+    with ground.place_on_rabbitmq() as here:
+        measure(ground, here.database_url)
+
+
+def measure(ground: Ground, database_url: str) -> None:
+    """Store batches alone and beside both ways of pruning."""
+    rows, old_rows = ground.sized(ROWS), ground.sized(OLD_ROWS)
     database = connect(database_url, connections=4)
-    fill(database_url)
+    fill(database_url, rows=rows)
     alone: list[float] = []
     beside_upkeep: list[float] = []
     beside_command: list[float] = []
-    for _ in range(ROUNDS):  # short turns: a busy machine is busy for both
+    for _ in range(ground.sized(ROUNDS)):  # short turns: a busy machine is busy for both
         alone += store_batches(database)
         beside_upkeep += while_running(lambda: upkeeps_pruning(database), lambda: store_batches(database))
     pruning = subprocess.Popen(
@@ -59,7 +65,7 @@ def test_prune(database_url: str) -> None:
     while pruning.poll() is None:
         beside_command += store_batches(database, batches=5)
     assert pruning.wait() == 0
-    fill(database_url, rows=OLD_ROWS)  # as many again, all of them old, for the command by itself
+    fill(database_url, rows=old_rows)  # as many again, all of them old, for the command by itself
     begin = time.perf_counter()
     subprocess.run(command("db", "prune"), env=environment(database_url=database_url), check=True)
     seconds = time.perf_counter() - begin
@@ -67,20 +73,20 @@ def test_prune(database_url: str) -> None:
         added = connection.exec_driver_sql("SELECT sum(total) FROM daily_sum").scalar()
     database.dispose()
     figures = {
-        "rows": ROWS,
-        "pruned": OLD_ROWS,
+        "rows": rows,
+        "pruned": old_rows,
         "seconds": round(seconds, 1),  # the command's start, a second or more, included
-        "rows_per_second": round(OLD_ROWS / seconds),
+        "rows_per_second": round(old_rows / seconds),
         "batch_of_1000_ms": round(median(alone) * 1000, 1),
         "batch_of_1000_beside_upkeep_ms": round(median(beside_upkeep) * 1000, 1),
         "batch_of_1000_beside_command_ms": round(median(beside_command) * 1000, 1),
         "summed": int(added or 0),
     }
-    print(f"\nprune: {figures}")  # noqa: T201
-    record.write("prune", figures, command="make bench ARGS='-k prune'")
+    print(f"prune: {figures}", flush=True)
+    ground.write(figures, database_url)
 
 
-def fill(url: str, *, rows: int = ROWS) -> None:
+def fill(url: str, *, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_FILL.replace("md5(n::text)", f"md5(n::text || '{next(_references)}')"), (rows,))
         connection.execute("VACUUM ANALYZE check_request")

@@ -1,0 +1,138 @@
+"""Filling a queue before it is drained: messages as a Celery producer writes them, by the thousand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from uuid import uuid4
+
+import amqp
+import redis
+from celery import Celery
+from kombu import Connection
+
+from tests.services import connect_amqp
+from worker.queues import QUEUE_ARGUMENTS
+
+QUEUE = "sms"
+MANY = 1000
+"""Items a ``*_many`` message carries."""
+_IN_FLIGHT = 2000
+
+
+def numbers(count: int) -> list[str]:
+    """Distinct mobile numbers, always the same ones."""
+    return [str(13_900_000_000 + 7919 * index % 99_999_989) for index in range(count)]
+
+
+def items(count: int) -> list[dict[str, str]]:
+    """As many sms that failed, each of another number."""
+    return [
+        {"message_id": f"m{index}", "mobile": number, "operator": "CMCC", "failure_code": "MK:0001"}
+        for index, number in enumerate(numbers(count))
+    ]
+
+
+def fill(broker_url: str, count: int, *, many: bool, results: bool = False) -> int:
+    """Put ``count`` items into the queue ``sms``; return how many messages that took."""
+    wanted = items(count)
+    bodies: list[dict[str, Any]] = (
+        [{"items": wanted[begin : begin + MANY]} for begin in range(0, count, MANY)] if many else list(wanted)
+    )
+    messages = _messages("sms.recheck_many" if many else "sms.recheck", bodies, results=results)
+    (_to_redis if broker_url.startswith("redis") else _to_rabbitmq)(broker_url, messages)
+    return len(bodies)
+
+
+def declare(broker_url: str, *, queue_type: str = "quorum") -> None:
+    """Make the queue anew, empty; on RabbitMQ of this type, as the README has it."""
+    if broker_url.startswith("redis"):
+        return
+    with closing(connect_amqp(broker_url)) as connection:
+        channel = connection.channel()
+        channel.queue_delete(QUEUE)
+        arguments = QUEUE_ARGUMENTS if queue_type == "quorum" else {"x-queue-type": "classic"}
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False, arguments=arguments)
+
+
+def _messages(
+    task: str, arguments: list[dict[str, Any]], *, results: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
+    """Headers, properties and body of each; what Celery writes once is written once here too."""
+    app = Celery("producer")
+    written: Any = app.amqp.as_task_v2(
+        "id", task, args=(), kwargs={}, ignore_result=not results, argsrepr="()", kwargsrepr="{}"
+    )
+    for one in arguments:
+        task_id = str(uuid4())
+        shown = repr(one)
+        headers = written.headers | {
+            "id": task_id,
+            "root_id": task_id,
+            "kwargsrepr": shown if len(shown) < 1024 else shown[:1020] + "...}",
+        }
+        body = json.dumps([[], one, written.body[2]])
+        yield headers, {"correlation_id": task_id, "reply_to": written.properties["reply_to"]}, body
+
+
+def _to_rabbitmq(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, Any], str]]) -> None:
+    """Publish with the broker's confirms, many in flight."""
+    with closing(connect_amqp(url)) as connection:
+        channel = connection.channel()
+        channel.confirm_select()
+        confirmed = sent = 0
+
+        def note(tag: int, _multiple: bool) -> None:
+            nonlocal confirmed
+            confirmed = max(confirmed, tag)
+
+        def refuse(*_about: Any) -> None:
+            raise RuntimeError("the broker refused a message: is it short of memory or disk?")
+
+        channel.events["basic_ack"].add(note)
+        channel.events["basic_nack"].add(refuse)
+        for headers, properties, body in messages:
+            channel.basic_publish(
+                amqp.Message(
+                    body,
+                    content_type="application/json",
+                    content_encoding="utf-8",
+                    delivery_mode=2,
+                    priority=0,
+                    application_headers=headers,
+                    correlation_id=properties["correlation_id"],
+                    reply_to=properties["reply_to"] or "",
+                ),
+                routing_key=QUEUE,
+            )
+            sent += 1
+            while sent - confirmed >= _IN_FLIGHT:
+                connection.drain_events(timeout=30)
+        # confirms may come out of order: what the queue holds is the proof
+        while channel.queue_declare(QUEUE, passive=True).message_count < sent:
+            pass
+
+
+def _to_redis(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, Any], str]]) -> None:
+    """Push what kombu would push."""
+    with Connection(url) as connection, redis.Redis.from_url(url) as client:
+        channel: Any = connection.channel()
+        pipe = client.pipeline(transaction=False)
+        for headers, properties, body in messages:
+            message = channel.prepare_message(
+                body, content_type="application/json", content_encoding="utf-8", headers=headers
+            )
+            message["properties"] |= properties | {
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": QUEUE},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            }
+            message["body"] = channel.encode_body(message["body"], "base64")[0]
+            pipe.lpush(QUEUE, json.dumps(message))
+            if len(pipe) >= _IN_FLIGHT:
+                pipe.execute()
+        pipe.execute()

@@ -1,0 +1,17 @@
+"""The parts of ``make bench``, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.benchmarks.ground import Ground
+from tests.benchmarks.parts import drain, idle_precheck, profile, prune
+
+PARTS: dict[str, Callable[[Ground], None]] = {
+    "drain": drain.on_rabbitmq,
+    "drain-redis": drain.on_redis,
+    "drain-latency": drain.with_latency,
+    "profile": profile.run,
+    "idle-precheck": idle_precheck.run,
+    "prune": prune.run,
+}
