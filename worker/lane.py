@@ -61,7 +61,12 @@ class LaneRunner:
         self._changed = threading.Condition()
         self._closed = False
         # Two threads beyond the slots decide what is overdue while every slot is in a call.
-        self._pool = ThreadPoolExecutor(max_workers=slots + 2, thread_name_prefix=f"{lane}-batch")
+        threads = slots + 2
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{lane}-batch")
+        # All of them now: the pool would start the last ones when it is first short of them, hours later.
+        together = threading.Barrier(threads)
+        for _ in range(threads):
+            self._pool.submit(together.wait)
         self._dispatcher = threading.Thread(target=self._dispatch, name=f"{lane}-dispatch", daemon=True)
         self._dispatcher.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -40,4 +41,18 @@ def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others(
     lane.submit([postponed, asked])
     eventually(lambda: postponed.settled, "the postponed request settled", seconds=5)
     assert ran == [[postponed, asked], [asked], [postponed]]
+    assert lane.close(timeout_seconds=5)
+
+
+def test_a_lane_starts_all_its_threads_at_once() -> None:
+    """What a process needs at its busiest it needs from the start: it must not seem to grow for hours."""
+    lane = LaneRunner(
+        Lane.DIRECT,
+        slots=3,
+        linger_seconds=0,
+        run_batch=lambda _: BatchOutcome(),
+        settle=lambda _: None,
+        suspects=Suspects(Notebook()),
+    )
+    assert sum(thread.name.startswith("direct-batch") for thread in threading.enumerate()) == 3 + 2
     assert lane.close(timeout_seconds=5)
