@@ -21,7 +21,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
-from worker import compression, logs
+from worker import compression, logs, memory
 from worker.deliveries import is_json
 from worker.feed import Feed, Parts
 from worker.lane_control import LaneControl
@@ -83,6 +83,7 @@ class QueueConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Workers of presend share nothing by gossip: it costs queues and a second at each start.
         super().__init__(*args, **kwargs, without_mingle=True, without_gossip=True)
+        memory.settle_down()
         self.strategies: dict[str, Any] = _Strategies()
         worker_shutting_down.connect(self._on_signal)
 
@@ -155,6 +156,7 @@ class QueueConsumer(Consumer):
         """Start a generation: called by Celery at every (re)connection, before messages flow."""
         self._declare_queues()
         self.feed().drop()
+        memory.let_go()
         super().update_strategies()
         for name in self.strategies.keys() - TASKS.keys():
             del self.strategies[name]  # Celery's own tasks, which would run here and leave no trace

@@ -17,7 +17,7 @@ from amqp.exceptions import AMQPError
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from worker import logs
+from worker import logs, memory
 from worker.errors import NotConfirmed
 from worker.portability.events import CONTENT_TYPE, Event
 from worker.publisher import EVENTS
@@ -48,7 +48,7 @@ class AmqpPublisher:
             channel = self._borrow()
             fresh = channel is None
             try:
-                channel = channel or _Channel(self._broker_url)
+                channel = channel or self._opened()
                 left = channel.send(left, deadline)
             except _BROKEN as exc:
                 if channel is not None:
@@ -66,6 +66,10 @@ class AmqpPublisher:
         """Close every idle connection."""
         while self._idle:
             self._idle.pop().close()
+
+    def _opened(self) -> _Channel:
+        memory.let_go()  # of the connections that broke before
+        return _Channel(self._broker_url)
 
     def _borrow(self) -> _Channel | None:
         try:
