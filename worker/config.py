@@ -23,6 +23,9 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Slots = Annotated[int, Field(ge=1, le=64)]
 Days = Annotated[int, Field(ge=1, le=36500)]
 
+_NUMBERS = {int: "a whole number", float: "a number"}
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most"}
+
 APIKEY_LENGTH = 32
 """Characters of a provider key (the provider's document, code 1)."""
 
@@ -216,5 +219,19 @@ def load(**overrides: Any) -> Settings:
 
 
 def _plain(error: Any) -> str:
-    """Pydantic's words without its prefix, and never the value, which may hold a secret."""
+    """What the setting must be, and never the value, which may hold a secret."""
+    name = str(error["loc"][0])
+    field = Settings.model_fields[name]
+    if field.annotation in _NUMBERS:
+        bounds = [
+            f"{words} {getattr(each, bound):g}"
+            for bound, words in _BOUNDS.items()
+            for each in field.metadata
+            if hasattr(each, bound)
+        ]
+        return f"must be {_NUMBERS[field.annotation]}, {' and '.join(bounds)}, as {field.default}"
+    if field.annotation is bool:
+        return "must be true or false"
+    if name == "billed_codes":
+        return "must be whole numbers with commas between them, as 0,-4"
     return str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
