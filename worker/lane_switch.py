@@ -32,13 +32,18 @@ class LaneSwitch:
     def __init__(self, consumer: SwitchedConsumer, feed: Feed, look: Callable[[], Stops]) -> None:
         self._consumer = consumer
         self._feed = feed
-        self.watch = LaneWatch(look, tell=self._told)
+        self.watch = LaneWatch(lambda: self._of_this_process(look()), tell=self._told)
 
     def connected(self) -> None:
         """Leave stopped lanes out; called at every (re)connection, before it consumes."""
         for lane in self._consumer.lanes():
             if lane in self.watch.stops:
                 self._stop(lane)
+
+    def _of_this_process(self, stops: Stops) -> Stops:
+        """A lane's stop is told by whoever serves the lane, and by nobody else."""
+        lanes = list(self._consumer.lanes())
+        return {lane: stop for lane, stop in stops.items() if lane in lanes}
 
     def _told(self) -> None:
         self._consumer.hub.call_soon(self._turn)
