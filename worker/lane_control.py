@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from worker.portability.requests import Lane
 from worker.storage import engine, lane_pauses, lane_stops
+from worker.storage.lane_pauses import PausedLane
 from worker.storage.lane_stops import Cause, Stop
 
 
@@ -23,8 +24,8 @@ class LaneControl:
         """Return the lanes that must not take messages now, and why."""
         return engine.read(self._database, partial(lane_stops.read, causes=self._causes))
 
-    def pause(self, lane: Lane, *, by: str, reason: str) -> bool:
-        """Pause a lane for every worker; return whether it was not paused before."""
+    def pause(self, lane: Lane, *, by: str, reason: str) -> PausedLane:
+        """Pause a lane for every worker; return the pause that stands, which is the first one."""
         return engine.transact(self._database, lambda to: lane_pauses.pause(to, lane, by=by, reason=reason))
 
     def resume(self, lane: Lane, *, by: str, reason: str) -> bool:

@@ -50,6 +50,7 @@ def test_a_paused_lane(here: Place) -> None:
     here.settings["sms_slots"] = "1"
     here.worker("sms")
     here.worker("sms", "recharge")
+    elsewhere = here.worker("recharge")
     here.sandbox.latency = Latency(3, 3)
     here.send_many("sms", numbers[:10])
     here.sandbox.wait_for_call(2)
@@ -59,8 +60,11 @@ def test_a_paused_lane(here: Place) -> None:
     here.send("sms.recheck_many", items=[*items, {"message_id": "bad"}])
     eventually(lambda: "sms" not in here.messages_left(), "all messages in the workers' hands")
 
-    answers = list(ask(here, "control", "pause_lane", "sms", REASON).values())
-    assert sorted(answer["ok"] for answer in answers) == ["lane sms paused", "lane sms was paused already"]
+    answers = ask(here, "control", "pause_lane", "sms", "mei", REASON).values()
+    assert [answer["ok"] for answer in answers] == ["lane sms is paused"] * 3
+    for answer in ask(here, "control", "pause_lane", "sms", "li", "an audit").values():
+        assert f": {REASON}" in answer["ok"]
+        assert "was paused already, by mei since " in answer["ok"]
     for worker in here.processes[:2]:
         worker.wait_for("lane_stopped")
     eventually(lambda: not here.sandbox.in_flight(), "the calls in flight to end")
@@ -69,11 +73,13 @@ def test_a_paused_lane(here: Place) -> None:
     here.sandbox.latency = Latency(scale=0)
     check_recharge_goes_on(here, numbers[-1])
     eventually(lambda: here.messages_left().keys() == {"sms"}, "all messages ready, none in a hand")
-    for stopped in (shown["sms"]["stopped"] for shown in ask(here, "inspect", "lanes").values()):
+    assert [worker.log.count("lane_stopped") for worker in (*here.processes[:2], elsewhere)] == [1, 1, 0]
+    shown_by = [shown for shown in ask(here, "inspect", "lanes").values() if "sms" in shown]
+    for stopped in (shown["sms"]["stopped"] for shown in shown_by):
         assert (stopped["cause"], stopped["reason"]) == ("paused", REASON)
     assert len(here.sandbox.asked) == calls + 1, "nothing is asked for a paused lane"
 
-    assert len(ask(here, "control", "resume_lane", "sms")) == 2
+    assert len(ask(here, "control", "resume_lane", "sms", "mei")) == 3
     here.send_many("sms", numbers[1199:1299])
     rows = here.check_settled(1300)
     here.stop()
@@ -81,16 +87,23 @@ def test_a_paused_lane(here: Place) -> None:
     assert here.count("dead_letter") == 1
     assert here.sandbox.bills() == dict.fromkeys(numbers, 1)
     actions = here.rows("SELECT who, action, subject, reason FROM operator_action ORDER BY at")
-    assert [(one["action"], one["subject"], one["reason"]) for one in actions] == [
-        ("pause", "lane sms", REASON),
-        ("resume", "lane sms", "none given"),
+    assert [tuple(one.values()) for one in actions] == [
+        ("mei", "pause", "lane sms", REASON),
+        ("li", "pause", "lane sms", "an audit"),
+        ("mei", "resume", "lane sms", "none given"),
     ]
 
 
-def test_an_unknown_lane(on_redis: Place) -> None:
+def test_an_unknown_lane_or_nobody_or_no_reason_pauses_nothing(on_redis: Place) -> None:
     on_redis.worker("sms")
-    (answer,) = ask(on_redis, "control", "pause_lane", "smss").values()
-    assert answer == {"error": "unknown lane 'smss': name one of recharge, sms"}
+    for arguments, says in (
+        (("smss", "mei", REASON), "unknown lane 'smss': name one of recharge, sms"),
+        (("sms",), "say who you are, as in: celery -A worker.app control pause_lane sms mei"),
+        (("sms", "upkeep", REASON), "'upkeep' is what presend calls itself"),
+        (("sms", "mei"), "say why, as in: celery -A worker.app control pause_lane sms mei"),
+    ):
+        (answer,) = ask(on_redis, "control", "pause_lane", *arguments).values()
+        assert says in answer["error"]
     assert not on_redis.rows("SELECT * FROM lane_pause")
 
 
@@ -98,7 +111,7 @@ def test_a_pause_outlives_workers_and_connections(cuttable: tuple[Place, Proxy])
     here, proxy = cuttable
     numbers = plain_numbers(60)
     here.worker("sms")
-    ask(here, "control", "pause_lane", "sms")
+    ask(here, "control", "pause_lane", "sms", "mei", REASON)
     here.processes[0].wait_for("lane_stopped")
     here.send_many("sms", numbers[:20])
     assert here.processes[0].stop() == 0
@@ -112,7 +125,7 @@ def test_a_pause_outlives_workers_and_connections(cuttable: tuple[Place, Proxy])
     assert worker.alive
     assert not here.sandbox.asked
 
-    ask(here, "control", "resume_lane", "sms")
+    ask(here, "control", "resume_lane", "sms", "mei")
     here.check_settled(60)
     here.stop()
     assert here.sandbox.bills() == dict.fromkeys(numbers, 1)

@@ -24,7 +24,7 @@ class PausedLane:
 _READ = text("SELECT lane, paused_at, paused_by, reason FROM lane_pause ORDER BY lane")
 _PAUSE = text("""
     INSERT INTO lane_pause (lane, paused_at, paused_by, reason) VALUES (:lane, now(), :by, :reason)
-    ON CONFLICT (lane) DO NOTHING
+    ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane RETURNING paused_at, paused_by, lane_pause.reason
 """)
 _RESUME = text("DELETE FROM lane_pause WHERE lane = :lane")
 
@@ -34,12 +34,15 @@ def read(connection: Connection) -> list[PausedLane]:
     return [PausedLane(Lane(lane), *rest) for lane, *rest in connection.execute(_READ)]
 
 
-def pause(connection: Connection, lane: Lane, *, by: str, reason: str) -> bool:
-    """Pause a lane; return whether it was not paused (the first reason stands). Run it in a transaction."""
-    newly = connection.execute(_PAUSE, {"lane": lane, "by": by, "reason": reason}).rowcount > 0
-    if newly:
-        operator_actions.add(connection, who=by, action="pause", subject=f"lane {lane}", reason=reason)
-    return newly
+def pause(connection: Connection, lane: Lane, *, by: str, reason: str) -> PausedLane:
+    """Pause a lane; return the pause that stands, which is the first one. Run it in a transaction.
+
+    Who pauses a lane that is paused already is in the history with their reason.
+    """
+    # the row is locked, so the workers that got the same command write the history one after the other
+    standing = PausedLane(lane, *connection.execute(_PAUSE, {"lane": lane, "by": by, "reason": reason}).one())
+    operator_actions.add_once(connection, who=by, action="pause", subject=f"lane {lane}", reason=reason)
+    return standing
 
 
 def resume(connection: Connection, lane: Lane, *, by: str, reason: str) -> bool:

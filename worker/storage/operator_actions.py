@@ -7,7 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from worker.portability.msisdn import mask_all
 from worker.storage.ids import new_id
+
+RESERVED = ("presend", "provider", "upkeep")
+"""What presend calls itself in the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,29 @@ _ADD = text("""
     INSERT INTO operator_action (id, at, who, action, subject, reason)
     VALUES (:id, now(), :who, :action, :subject, :reason)
 """)
+_LAST = text("""
+    SELECT who, action, reason FROM operator_action WHERE subject = :subject ORDER BY at DESC, id DESC LIMIT 1
+""")
 _LATEST = text("""
     SELECT at, who, action, subject, reason FROM operator_action ORDER BY at DESC, id DESC LIMIT :most
 """)
+
+
+def person(name: str) -> str:
+    """The name to write down of who does it; ValueError where it names nobody."""
+    who = mask_all(name.strip())
+    if not who:
+        raise ValueError("say who you are")
+    if who in RESERVED:
+        raise ValueError(f"{who!r} is what presend calls itself in the history: name a person")
+    return who
+
+
+def reason(text: str) -> str:
+    """The reason to write down, numbers masked, for the history is kept; ValueError where there is none."""
+    if not text.strip():
+        raise ValueError("say why")
+    return mask_all(text.strip())
 
 
 def add(connection: Connection, *, who: str, action: str, subject: str, reason: str) -> None:
@@ -38,6 +62,13 @@ def add(connection: Connection, *, who: str, action: str, subject: str, reason: 
     connection.execute(
         _ADD, {"id": new_id(), "who": who, "action": action, "subject": subject, "reason": reason}
     )
+
+
+def add_once(connection: Connection, *, who: str, action: str, subject: str, reason: str) -> None:
+    """Write it down, unless it is the latest thing done to its subject: every worker gets a command."""
+    last = connection.execute(_LAST, {"subject": subject}).one_or_none()
+    if last is None or tuple(last) != (who, action, reason):
+        add(connection, who=who, action=action, subject=subject, reason=reason)
 
 
 def latest(connection: Connection, *, most: int) -> list[OperatorAction]:
