@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, time
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy import Engine
 from tests.commands import environment, presend
 from worker.portability.requests import Lane
 from worker.storage import engine, gate, lane_pauses
+from worker.storage.budget import Budget, take
 from worker.storage.engine import connect
+from worker.storage.ids import new_id
 
 ACCOUNT = "0123456789abcdef"
 
@@ -57,6 +60,7 @@ def test_closed_by_hand_it_wins_and_only_a_hand_opens_it(database: Engine, env: 
     assert [(one["who"], one["action"], one["subject"]) for one in shown(env)["history"]] == [
         ("li", "open", f"gate of account {ACCOUNT}"),
         ("li", "open", "gate of every account"),
+        ("li", "close", "gate of every account"),
         ("mei", "close", "gate of every account"),
         ("provider", "close", f"gate of account {ACCOUNT}"),
     ]
@@ -71,11 +75,31 @@ def test_show_says_what_to_do(database: Engine, env: dict[str, str]) -> None:
     provider, lane = shown(env)["stopped"]
     assert (provider["by"], provider["reason"]) == ("provider", "out of money")
     assert "by itself" in provider["next_step"]
-    assert lane["next_step"] == "celery -A worker.app control resume_lane sms"
+    assert lane["next_step"] == "celery -A worker.app control resume_lane sms YOUR_NAME"
     screen = presend("gate", "show", "--history", env=env).stdout
     assert "lane sms" in screen
     assert "13972565391" not in screen
     assert "\x1b" not in screen
+
+
+def test_show_tells_the_budget_and_who_may_buy_nothing_more(database: Engine, database_url: str) -> None:
+    env = environment(database_url=database_url, daily_budget="10", budget_reserve="0.2", timezone="UTC")
+    assert "0 of today's 10 numbers are taken" in presend("gate", "show", env=env).stdout
+    stopped = []
+    for numbers in (8, 2):
+        engine.transact(
+            database,
+            lambda to, wanted=numbers: take(to, Budget(10, timezone="UTC"), Lane.RECHARGE, new_id(), wanted),
+        )
+        (stop,) = shown(env)["stopped"]
+        stopped.append(stop["what"])
+    assert stopped == ["lane sms", "buying, in every lane"]
+    assert "PRESEND_DAILY_BUDGET" in stop["next_step"]
+    told = shown(env)["budget"]
+    midnight = datetime.fromisoformat(told.pop("ends_at"))
+    assert told == {"daily": 10, "taken": 10, "kept_for_recharges": 2}
+    assert 0 < (midnight - datetime.now(UTC)).total_seconds() <= 86400
+    assert midnight.astimezone(UTC).time() == time()
 
 
 def test_nobody_closes_it_as_somebody_else_or_for_nothing(env: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from worker.cli.screen import console, local, print_json, print_table, printable
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from worker.storage.budget import Budget, BudgetDay
     from worker.storage.gate import ClosedGate
     from worker.storage.lane_pauses import PausedLane
     from worker.storage.operator_actions import OperatorAction
@@ -24,7 +25,6 @@ _MEND = (
     "mend the provider's account: the gate opens by itself once /balance is well, while presend worker runs. "
     "presend gate open --provider opens it now; the next call closes it again if the account still cannot buy"
 )
-_RESERVED = ("provider", "upkeep")
 
 _by = click.option("--by", metavar="NAME", help="Who does it.  [default: the login name]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -48,22 +48,29 @@ def gate() -> None:
 )
 @_json
 def show(history: bool, limit: int, as_json: bool) -> None:
-    """Show each closed gate and paused lane: since when, by whom, why, and what to do."""
-    from worker.storage import engine, lane_pauses, operator_actions
+    """Show what is stopped, since when, by whom, why, and what to do; and what is left of the day's budget.
+
+    Stopped is a closed gate, a paused lane, or a budget that is spent. The budget is the one this command's
+    environment names.
+    """
+    from worker import bootstrap, config
+    from worker.storage import budget, engine, lane_pauses, operator_actions
     from worker.storage import gate as gates
 
+    daily = bootstrap.budget(config.load())
     with _database() as database:
-        closed, paused, actions = engine.read(
+        closed, paused, day, actions = engine.read(
             database,
             lambda to: (
                 gates.closed(to),
                 lane_pauses.read(to),
+                budget.today(to, daily),
                 operator_actions.latest(to, most=limit) if history else [],
             ),
         )
-    stops = [*map(_gate_shown, closed), *map(_pause_shown, paused)]
+    stops = [*map(_gate_shown, closed), *map(_pause_shown, paused), *_spent_shown(daily, day)]
     if as_json:
-        shown: dict[str, Any] = {"stopped": stops}
+        shown: dict[str, Any] = {"stopped": stops, "budget": _budget_shown(daily, day)}
         print_json(shown | {"history": list(map(_action_shown, actions))} if history else shown)
         return
     screen = console()
@@ -71,6 +78,7 @@ def show(history: bool, limit: int, as_json: bool) -> None:
         print_table(screen, _stops_table(stops))
     else:
         click.echo("the gate is open, and no lane is paused")
+    click.echo(_budget_words(daily, day))
     if actions:
         print_table(screen, _history_table(actions))
     elif history:
@@ -154,26 +162,26 @@ def _database() -> Iterator[Engine]:
 
 def _who(by: str | None) -> str:
     """The name to write down."""
+    from worker.storage import operator_actions
+
     try:
-        who = (by if by is not None else getpass.getuser()).strip()
+        login = by if by is not None else getpass.getuser()
     except OSError:  # a container's user has no name
-        who = ""
-    if not who:
-        raise click.UsageError("say who you are: --by NAME")
-    if who in _RESERVED:
-        raise click.UsageError(
-            f"{who!r} is what presend calls itself in the history: name a person with --by"
-        )
-    return who
+        login = ""
+    try:
+        return operator_actions.person(login)
+    except ValueError as exc:
+        raise click.UsageError(f"{exc}: --by NAME") from exc
 
 
 def _reason(text: str) -> str:
-    """The reason to write down; a number in it is masked, for the history is kept."""
-    from worker.portability.msisdn import mask_all
+    """The reason to write down."""
+    from worker.storage import operator_actions
 
-    if not text.strip():
-        raise click.UsageError("say why: --reason TEXT")
-    return mask_all(text.strip())
+    try:
+        return operator_actions.reason(text)
+    except ValueError as exc:
+        raise click.UsageError(f"{exc}: --reason TEXT") from exc
 
 
 def _gate_shown(closed: ClosedGate) -> dict[str, Any]:
@@ -194,8 +202,54 @@ def _pause_shown(paused: PausedLane) -> dict[str, Any]:
         "since": paused.paused_at.isoformat(),
         "by": paused.paused_by,
         "reason": paused.reason,
-        "next_step": f"celery -A worker.app control resume_lane {paused.lane}",
+        "next_step": f"celery -A worker.app control resume_lane {paused.lane} YOUR_NAME",
     }
+
+
+def _spent_shown(daily: Budget, day: BudgetDay) -> list[dict[str, Any]]:
+    """Who may buy nothing more today."""
+    from worker.portability.requests import Lane
+
+    if not daily.daily or day.taken < daily.limit(Lane.SMS):
+        return []
+    all_of_it = day.taken >= daily.daily
+    what = "buying, in every lane" if all_of_it else "lane sms"
+    share = "all" if all_of_it else "all but what is kept for recharges"
+    return [
+        {
+            "what": what,
+            "since": (day.changed_at or day.ends_at).isoformat(),
+            "by": "the budget",
+            "reason": f"{share} of today's {daily.daily:,} numbers are taken",
+            "next_step": f"wait until {local(day.ends_at)}, or raise PRESEND_DAILY_BUDGET and start the "
+            "workers again",
+        }
+    ]
+
+
+def _budget_shown(daily: Budget, day: BudgetDay) -> dict[str, Any] | None:
+    from worker.portability.requests import Lane
+
+    if not daily.daily:
+        return None
+    return {
+        "daily": daily.daily,
+        "taken": day.taken,
+        "kept_for_recharges": daily.daily - daily.limit(Lane.SMS),
+        "ends_at": day.ends_at.isoformat(),
+    }
+
+
+def _budget_words(daily: Budget, day: BudgetDay) -> str:
+    from worker.portability.requests import Lane
+
+    if not daily.daily:
+        return "budget: no bound, for PRESEND_DAILY_BUDGET is 0 here"
+    kept = daily.daily - daily.limit(Lane.SMS)
+    return (
+        f"budget: {day.taken:,} of today's {daily.daily:,} numbers are taken, {kept:,} are kept for "
+        f"recharges; the day ends at {local(day.ends_at)}"
+    )
 
 
 def _action_shown(action: OperatorAction) -> dict[str, Any]:

@@ -54,9 +54,31 @@ _GIVE_BACK = text("""
     UPDATE budget_day b SET taken = b.taken - call.reserved + :spent FROM call WHERE b.day = call.budget_day
 """)
 
+_DAY = text("""
+    SELECT coalesce(b.taken, 0), (t.day + 1)::timestamp AT TIME ZONE :timezone, b.changed_at
+    FROM (SELECT (now() AT TIME ZONE :timezone)::date AS day) t LEFT JOIN budget_day b USING (day)
+""")
+
 _SPENT = text("""
     SELECT changed_at FROM budget_day WHERE day = (now() AT TIME ZONE :timezone)::date AND taken >= :limit
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetDay:
+    """What today's budget has left."""
+
+    # numbers bought or being bought today
+    taken: int
+    # the midnight of the budget's zone
+    ends_at: datetime
+    # when numbers were last taken; None: none were
+    changed_at: datetime | None = None
+
+
+def today(connection: Connection, budget: Budget) -> BudgetDay:
+    """Return what was taken from today's budget, and when the day ends."""
+    return BudgetDay(*connection.execute(_DAY, {"timezone": budget.timezone}).one())
 
 
 def take(connection: Connection, budget: Budget, lane: Lane, call_id: str, wanted: int) -> int:

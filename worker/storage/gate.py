@@ -68,9 +68,12 @@ def closed(connection: Connection) -> list[ClosedGate]:
 
 
 def close(connection: Connection, account: str, *, by: str, reason: str) -> bool:
-    """Close the gate; return whether it was open (the first reason stands). Run it in a transaction."""
+    """Close the gate; return whether it was open (the first reason stands). Run it in a transaction.
+
+    A person who closes a gate that was closed by hand already is in the history with their reason.
+    """
     newly = connection.execute(_CLOSE, {"account": account, "by": by, "reason": reason}).rowcount > 0
-    if newly:
+    if newly or account == EVERY_ACCOUNT:
         operator_actions.add(connection, who=by, action="close", subject=subject(account), reason=reason)
     return newly
 
