@@ -43,7 +43,7 @@ def test_the_number_is_typed_again(connection: psycopg.Connection[Any], env: dic
 
     done = presend("erase", NUMBER, "--reason", "for 139 6745 2318", env=env, stdin=b"139-6745-2318\n")
     assert done.returncode == 0
-    assert "1  rows of port_record\nerased in 1 place\n" in done.stdout
+    assert "  1 row of port_record\nerased in 1 place\n" in done.stdout
     assert records(connection) == 0
     audit = connection.execute("SELECT action, subject, reason FROM operator_action").fetchall()
     assert audit == [("erase", "a mobile number", "for (number)")]

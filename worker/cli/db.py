@@ -92,6 +92,9 @@ def prune(dry_run: bool, as_json: bool, most: int) -> None:
     if as_json:
         print_json({"dry_run": dry_run, "seconds": round(seconds, 3), "rows": rows})
         return
+    if not any(rows.values()):
+        click.echo("no row is past its time")
+        return
     for what, number in rows.items():
         click.echo(f"{number:>12,}  {what}")
     total = counted(sum(rows.values()), "row")

@@ -182,7 +182,7 @@ def _payload(payload: Any) -> str:
     if isinstance(body := payload.get("base64"), str) and payload.keys() <= {"base64", "content_type"}:
         return _undecoded(body, payload.get("content_type"))
     pairs = (
-        f"{name} {f'<{len(value)} items>' if isinstance(value, list) else value}"
+        f"{name} {'<' + counted(len(value), 'item') + '>' if isinstance(value, list) else value}"
         for name, value in payload.items()
     )
     return ", ".join(pairs)

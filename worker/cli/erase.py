@@ -110,13 +110,13 @@ def _as_json(found: Erased, *, dry_run: bool) -> dict[str, object]:
 
 def _tell(found: Erased, *, dry_run: bool, on_redis: bool) -> None:
     places = {
-        **{f"rows of {table}": rows for table, rows in found.tables.items()},
-        "results in Redis": found.results,
-        "events in the stream": found.events,
+        **{("row", f"of {table}"): rows for table, rows in found.tables.items()},
+        ("result", "in Redis"): found.results,
+        ("event", "in the stream"): found.events,
     }
-    for place, number in places.items():
+    for (noun, place), number in places.items():
         if number:
-            click.echo(f"{number:>8,}  {place}")
+            click.echo(f"  {counted(number, noun)} {place}")
     total = sum(places.values())
     click.echo(
         f"would erase it in {counted(total, 'place')}" if dry_run else f"erased in {counted(total, 'place')}"

@@ -76,9 +76,12 @@ def show(history: bool, limit: int, as_json: bool) -> None:
     screen = console()
     if stops:
         print_table(screen, _stops_table(stops))
+        click.echo()
     else:
         click.echo("the gate is open, and no lane is paused")
     click.echo(_budget_words(daily, day))
+    if history:
+        click.echo()
     if actions:
         print_table(screen, _history_table(actions))
     elif history:
@@ -214,13 +217,13 @@ def _spent_shown(daily: Budget, day: BudgetDay) -> list[dict[str, Any]]:
         return []
     all_of_it = day.taken >= daily.daily
     what = "buying, in every lane" if all_of_it else "lane sms"
-    share = "all" if all_of_it else "all but what is kept for recharges"
+    its = f"all {daily.daily:,}" if all_of_it else f"its {daily.limit(Lane.SMS):,} of {daily.daily:,}"
     return [
         {
             "what": what,
             "since": (day.changed_at or day.ends_at).isoformat(),
             "by": "the budget",
-            "reason": f"{share} of today's {daily.daily:,} numbers are taken",
+            "reason": f"{its} numbers of today's budget are taken",
             "next_step": f"wait until {local(day.ends_at)}, or raise PRESEND_DAILY_BUDGET and start the "
             "workers again",
         }
