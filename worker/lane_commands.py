@@ -14,7 +14,8 @@ from worker.errors import StorageUnavailable
 from worker.portability.requests import Lane
 from worker.storage import operator_actions
 
-_NO_REASON = "none given"
+_SOMEBODY, _NO_REASON = "celery control", "none given"
+"""Who and why where the command says neither: it is better obeyed than refused while something burns."""
 
 
 @inspect_command()
@@ -24,8 +25,10 @@ def lanes(worker_state: Any) -> dict[str, Any]:
     return shown
 
 
-@control_command(args=[("lane", str), ("by", str), ("reason", str)], signature="<lane> <your name> <reason>")
-def pause_lane(worker_state: Any, lane: str = "", by: str = "", reason: str = "") -> dict[str, str]:
+@control_command(args=[("lane", str), ("by", str), ("reason", str)], signature="<lane> [your name] [reason]")
+def pause_lane(
+    worker_state: Any, lane: str = "", by: str = _SOMEBODY, reason: str = _NO_REASON
+) -> dict[str, str]:
     """Let a lane take no more messages, in every worker, until resume_lane."""
     consumer = worker_state.consumer
 
@@ -41,8 +44,10 @@ def pause_lane(worker_state: Any, lane: str = "", by: str = "", reason: str = ""
     )
 
 
-@control_command(args=[("lane", str), ("by", str), ("reason", str)], signature="<lane> <your name> [reason]")
-def resume_lane(worker_state: Any, lane: str = "", by: str = "", reason: str = _NO_REASON) -> dict[str, str]:
+@control_command(args=[("lane", str), ("by", str), ("reason", str)], signature="<lane> [your name] [reason]")
+def resume_lane(
+    worker_state: Any, lane: str = "", by: str = _SOMEBODY, reason: str = _NO_REASON
+) -> dict[str, str]:
     """Let a paused lane take messages again."""
     consumer = worker_state.consumer
 

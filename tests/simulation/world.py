@@ -691,7 +691,8 @@ def installed(world: World) -> Iterator[None]:
     names: list[tuple[Any, str, Any]] = [(module, "log", log) for module in _LOGGING]
     names += [
         (worker.lane, "threading", SimpleNamespace(
-            Condition=lambda: SimulatedCondition(schedule), Thread=partial(_thread, schedule))),
+            Condition=lambda: SimulatedCondition(schedule), Thread=partial(_thread, schedule),
+            Barrier=lambda _parties: SimpleNamespace(wait=lambda: None))),
         (worker.lane, "ThreadPoolExecutor", pool),
         (worker.feed, "ThreadPoolExecutor", pool),
         (worker.feed, "LaneRunner", partial(LaneRunner, clock=schedule.monotonic)),
