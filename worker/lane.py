@@ -73,8 +73,10 @@ class LaneRunner:
     def submit(self, waiters: Iterable[Waiter]) -> None:
         """Let requests wait for the next batch."""
         with self._changed:
+            due = self._batcher.wake_at()
             self._batcher.add(waiters)
-            self._changed.notify()
+            if self._batcher.wake_at() != due:  # woken for each message, the dispatcher costs as much as it
+                self._changed.notify()
 
     def forget(self) -> None:
         """Drop what waits; what is in a call goes on to its commit."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -55,4 +57,29 @@ def test_a_lane_starts_all_its_threads_at_once() -> None:
         suspects=Suspects(Notebook()),
     )
     assert sum(thread.name.startswith("direct-batch") for thread in threading.enumerate()) == 3 + 2
+    assert lane.close(timeout_seconds=5)
+
+
+def test_a_request_that_changes_nothing_does_not_wake_the_dispatcher() -> None:
+    looks: Counter[str] = Counter()
+
+    def clock() -> float:
+        looks[threading.current_thread().name] += 1
+        return time.monotonic()
+
+    lane = LaneRunner(
+        Lane.SMS,
+        slots=1,
+        linger_seconds=60,
+        run_batch=lambda _: BatchOutcome(),
+        settle=lambda _: None,
+        suspects=Suspects(Notebook()),
+        clock=clock,
+    )
+    lane.submit([waiter("the first")])
+    eventually(lambda: looks["sms-dispatch"] > 0, "a dispatcher that looked", seconds=5)
+    for index in range(200):
+        lane.submit([waiter(f"another {index}")])
+        time.sleep(0.001)  # time to look, for a dispatcher that was woken
+    assert looks["sms-dispatch"] < 50
     assert lane.close(timeout_seconds=5)
