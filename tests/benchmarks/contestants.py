@@ -25,6 +25,8 @@ class Contestant:
     items: int
     # items by the thousand in a message
     many: bool = False
+    # not less at any scale: four batches for each that it keeps in flight, or there is no steady rate
+    fewest: int = 1000
     on_redis: bool = False
     processes: int = 1
     settings: dict[str, str] = field(default_factory=dict)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import psutil
@@ -28,14 +29,8 @@ from worker.storage.migrations import upgrade
 _TAP, _EXCHANGE = "bench.tap", "presend.events"
 _QUEUES = (filling.QUEUE, "presend.dead")
 _LOOK_SECONDS = 0.25
-_STALLED_SECONDS = 20.0
+_STALLED_SECONDS = 40.0
 _EVENT_ID = re.compile(rb'"id":"([0-9a-f-]{36})"')
-_RATE = """
-    SELECT 0.8 * count(*) / extract(epoch FROM
-        percentile_disc(0.9) WITHIN GROUP (ORDER BY decided_at)
-        - percentile_disc(0.1) WITHIN GROUP (ORDER BY decided_at))
-    FROM check_request
-"""
 _BACKENDS = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
@@ -49,14 +44,24 @@ def _unwatched(_pid: int) -> AbstractContextManager[None]:
 class Drained:
     """What one run came to."""
 
-    # decided rows a second between the first and the last tenth
+    # decided items a second whose events the subscriber has, between the first and the last tenth
     rate: float
-    # for one item, in that time: of all its processes, and of the Postgres backends that serve them; 0 where
-    # the run was too short to tell
+    # for one item, in that time: of all its processes, and of the Postgres backends that serve them
     cpu_microseconds: float = 0.0
     postgres_microseconds: float = 0.0
     # what was lost or done twice; nothing where all was as it should be
     faults: dict[str, int] = field(default_factory=dict)
+
+
+class _Look(NamedTuple):
+    """What was seen at a moment of a run."""
+
+    events: float
+    # monotonic seconds
+    at: float
+    # seconds since their starts, of the contestant's processes and of the Postgres backends
+    cpu: float = 0.0
+    postgres_cpu: float = 0.0
 
 
 @dataclass
@@ -107,17 +112,16 @@ class Course:
                 assert running[0].ended(seconds=300) == 0, running[0].shown()
                 return Drained(float(running[0].log.split()[1]), faults=self._left(broker_url))
             with watch(running[-1].pid):
-                cpu = self._wait(broker_url, database_url, who.items, [each.pid for each in running])
+                looks = self._wait(broker_url, database_url, who.items, [each.pid for each in running])
             for process in running:
                 assert process.stop(seconds=60) == 0 or who.kind != PRESEND, process.shown()
-            return self._judged(who, broker_url, database_url, url, cpu)
+            return self._judged(who, broker_url, database_url, url, looks)
 
     def _judged(
-        self, who: Contestant, broker_url: str, database_url: str, provider_url: str, cpu: Sequence[float]
+        self, who: Contestant, broker_url: str, database_url: str, provider_url: str, looks: Sequence[_Look]
     ) -> Drained:
         with psycopg.connect(database_url) as database:
             rows = database.execute("SELECT event_id::text FROM check_request").fetchall()
-            rate = database.execute(_RATE).fetchone()
         events = self._events(broker_url)
         with urlopen(f"{provider_url}/bill", timeout=10) as answer:
             bill = json.loads(answer.read())
@@ -130,35 +134,30 @@ class Course:
             "not bought": max(0, len(rows) - bill["billed"]),
             **self._left(broker_url),
         }
+        begin, end = (_at(looks, share * who.items) for share in (0.1, 0.9))
+        events_between = max(1.0, end.events - begin.events)
         return Drained(
-            round(float(rate[0] if rate and rate[0] else 0)),
-            *(round(each, 1) for each in cpu),
+            round(events_between / (end.at - begin.at)) if end.at > begin.at else 0,
+            round((end.cpu - begin.cpu) / events_between * 1e6, 1),
+            round((end.postgres_cpu - begin.postgres_cpu) / events_between * 1e6, 1),
             faults={name: number for name, number in faults.items() if number},
         )
 
-    def _wait(
-        self, broker_url: str, database_url: str, items: int, pids: Sequence[int]
-    ) -> tuple[float, float]:
-        """Until as many events came as there are items, or none for a while.
-
-        Returns the CPU of the processes and of their Postgres backends for an item, in microseconds, between
-        the first and the last tenth.
-        """
-        seen, seen_at = 0, time.monotonic()
-        spent: list[tuple[int, float, float]] = []
-        with psycopg.connect(database_url, autocommit=True) as database:
-            while seen < items and time.monotonic() - seen_at < _STALLED_SECONDS:
+    def _wait(self, broker_url: str, database_url: str, items: int, pids: Sequence[int]) -> list[_Look]:
+        """Look until as many events came as there are items, or none for a while."""
+        looks = [_Look(0, time.monotonic())]
+        with (
+            psycopg.connect(database_url, autocommit=True) as database,
+            self._events_waiting(broker_url) as waiting,
+        ):
+            while looks[-1].events < items and time.monotonic() - looks[-1].at < _STALLED_SECONDS:
                 time.sleep(_LOOK_SECONDS)
-                came = self._events_waiting(broker_url)
-                if came > seen:
-                    seen, seen_at = came, time.monotonic()
-                if items // 10 <= seen <= items - items // 10:
+                came = waiting()
+                if came > looks[-1].events:
                     backends = [pid for (pid,) in database.execute(_BACKENDS)]
-                    spent.append((seen, sum(map(_cpu_seconds, pids)), sum(map(_cpu_seconds, backends))))
-        if len(spent) < 2 or spent[0][0] == spent[-1][0]:
-            return 0.0, 0.0
-        done, ours, postgres = (last - first for first, last in zip(spent[0], spent[-1], strict=True))
-        return ours / done * 1e6, postgres / done * 1e6
+                    cpu = (sum(map(_cpu_seconds, pids)), sum(map(_cpu_seconds, backends)))
+                    looks.append(_Look(came, time.monotonic(), *cpu))
+        return looks
 
     def _process(self, open_here: ExitStack, name: str, command: list[str], **environment: str) -> Process:
         process = Process(f"{self._runs:03}-{name}", command, environment, self.folder)
@@ -195,12 +194,16 @@ class Course:
                 channel.queue_declare("bench.flower", durable=False, arguments={"x-message-ttl": 5000})
                 channel.queue_bind("bench.flower", "celeryev", "#")
 
-    def _events_waiting(self, broker_url: str) -> int:
+    @contextmanager
+    def _events_waiting(self, broker_url: str) -> Iterator[Callable[[], int]]:
+        """How many events the subscriber has been sent."""
         if broker_url.startswith("redis"):
             with redis.Redis.from_url(broker_url) as client:
-                return int(client.xlen(_EXCHANGE))
-        with closing(connect_amqp(broker_url)) as connection:
-            return int(connection.channel().queue_declare(_TAP, passive=True).message_count)
+                yield lambda: int(client.xlen(_EXCHANGE))
+        else:
+            with closing(connect_amqp(broker_url)) as connection:
+                channel = connection.channel()
+                yield lambda: int(channel.queue_declare(_TAP, passive=True).message_count)
 
     def _events(self, broker_url: str) -> list[bytes]:
         """The ids of all events the subscriber was sent."""
@@ -242,6 +245,15 @@ def course(folder: Path) -> Iterator[Course]:
             services.drop_database(server, template)
     finally:
         found.close()
+
+
+def _at(looks: Sequence[_Look], events: float) -> _Look:
+    """What would have been seen when just so many events had come, straight between two looks."""
+    for before, after in pairwise(looks):
+        if after.events >= events:
+            share = (events - before.events) / (after.events - before.events)
+            return _Look(*(one + share * (other - one) for one, other in zip(before, after, strict=True)))
+    return looks[-1]
 
 
 def _id(body: Any) -> bytes:

@@ -1,6 +1,6 @@
 """Draining a backlog: presend beside its rivals and the floor, in turn, each given the same kind of queue.
 
-Rates are decided rows a second between the first and the last tenth of a run, told by the rows themselves.
+Rates are items a second between the first and the last tenth of a run, as their events reach the subscriber.
 Ratios are of one round each; their median counts. A run also checks that every item has its row, its event
 and its one purchase; what it objects to stands beside the rate.
 """
@@ -31,15 +31,19 @@ _QUIET = {"PRESEND_TASK_EVENTS": "false"}
 _CONFIRM, _TRANSACTION = {"RIVAL_EVENTS": "confirm"}, {"RIVAL_EVENTS": "transaction"}
 _FOUR, _TWELVE = {"RIVAL_CONCURRENCY": "4"}, {"RIVAL_CONCURRENCY": "12"}
 
-_ONE = Contestant("presend", PRESEND, 100_000, settings=_QUIET)
+_ONE = Contestant("presend", PRESEND, 100_000, fewest=32_000, settings=_QUIET)
 _MANY = _ONE.but("presend, many", many=True, items=150_000)
-_CONFIRMED = Contestant("celery-batches, confirms", BATCHES, 30_000, settings=_CONFIRM | _TWELVE)
-_TRANSACTED = Contestant("celery-batches, transactions", BATCHES, 60_000, settings=_TRANSACTION | _FOUR)
+_CONFIRMED = Contestant(
+    "celery-batches, confirms", BATCHES, 48_000, fewest=48_000, settings=_CONFIRM | _TWELVE
+)
+_TRANSACTED = Contestant(
+    "celery-batches, transactions", BATCHES, 60_000, fewest=16_000, settings=_TRANSACTION | _FOUR
+)
 _EACH = Contestant("a task a number", EACH, 5_000, settings=_CONFIRM | _TWELVE)
 
 _ON_RABBITMQ = (
     _ONE,
-    _ONE.but("presend, 2 workers", processes=2),
+    _ONE.but("presend, 2 workers", processes=2, fewest=64_000),
     _ONE.but("presend, events to quorum", events="quorum"),
     _ONE.but("presend, task events", settings={"PRESEND_TASK_EVENTS": "true"}),
     _ONE.but("presend, results wanted", results=True),
@@ -50,7 +54,7 @@ _ON_RABBITMQ = (
     Contestant("raw, classic", RAW, 100_000, queue="classic"),
     _MANY,
     _MANY.but("presend, many, events to quorum", events="quorum"),
-    _CONFIRMED.but("celery-batches, many, confirms", many=True, items=40_000),
+    _CONFIRMED.but("celery-batches, many, confirms", many=True, items=60_000),
     _TRANSACTED.but("celery-batches, many, transactions", many=True, items=100_000),
 )
 _RABBITMQ_RATIOS = (
@@ -88,9 +92,9 @@ _SLOTS = 8
 _WITH_LATENCY = (
     _SLOW,
     _SLOW.but("presend, many", many=True),
-    _CONFIRMED.but("celery-batches, confirms", latency=1.0, items=30_000),
+    _CONFIRMED.but("celery-batches, confirms", latency=1.0),
     _TRANSACTED.but(
-        "celery-batches, transactions", latency=1.0, items=30_000, settings=_TRANSACTION | _TWELVE
+        "celery-batches, transactions", latency=1.0, fewest=48_000, settings=_TRANSACTION | _TWELVE
     ),
     _EACH.but("a task a number", latency=1.0, items=1_500),
 )
@@ -129,7 +133,7 @@ def _run(
     with course(ground.folder) as here:
         for turn in range(ground.rounds):
             for who in contestants:
-                done = here.drain(who.but(who.name, items=max(1000, ground.sized(who.items))))
+                done = here.drain(who.but(who.name, items=max(who.fewest, ground.sized(who.items))))
                 runs[who.name].append(done)
                 print(f"  {turn + 1}  {who.name:38} {done.rate:8.0f}/s  {_said(done)}", flush=True)
         urls = (here.broker_url, here.redis_url, here.postgres_url)
