@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,19 +21,20 @@ from worker import logs
 from worker.batch import CONFLICT
 from worker.batching import BatchOutcome, Waiter
 from worker.deliveries import Delivery, read_message, task_id_of, unreadable_letter
-from worker.errors import Rejected, StorageUnavailable
+from worker.errors import Rejected
 from worker.intake import Intake, Taken
 from worker.lane import LaneRunner
 from worker.lane_control import LaneControl
+from worker.parking import Parking
 from worker.pipeline import Pipeline
 from worker.portability.events import check_data
-from worker.portability.msisdn import mask_all
 from worker.portability.requests import Lane
 from worker.results import ResultWriter
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.suspicions import Suspicions
 from worker.suspects import Suspects
 from worker.suspicion import SUSPECT_AFTER, Suspicion, failed_deliveries
+from worker.task_events import TaskEvents
 from worker.unsettled import Unsettled
 
 log = logs.get(__name__)
@@ -94,7 +94,8 @@ class Feed:
         self._suspects = Suspects(parts.suspicions)
         # suspects whose history nobody has read yet
         self._unread: deque[Waiter] = deque()
-        self._parking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parking")
+        self._parking = Parking(parts.pipeline.park)
+        self._events = TaskEvents(consumer)
 
     # -- on the consumer's thread -------------------------------------------------------------
 
@@ -133,10 +134,10 @@ class Feed:
                 raise Rejected("Celery protocol 1 is not supported: set task_protocol = 2 in the producer")  # noqa: TRY301
             items = self._read(task, delivery)
         except Rejected as exc:
-            self._announce(delivery)
+            self._events.received(delivery)
             self._reject_whole(delivery, exc.reason)
             return
-        self._announce(delivery)
+        self._events.received(delivery)
         self._feed_lane(delivery, items)
 
     def park_unreadable(self, message: Any, reason: str) -> None:
@@ -191,7 +192,7 @@ class Feed:
         for lane in self._lanes.values():
             if not lane.close(timeout_seconds=max(0.0, deadline - time.monotonic())):
                 log.warning("shutdown_did_not_wait", lane=lane.lane, seconds=SHUTDOWN_SECONDS)
-        self._parking.shutdown(wait=True, cancel_futures=True)
+        self._parking.close()
         self.finish()
 
     def snapshot(self) -> dict[str, Any]:
@@ -224,12 +225,12 @@ class Feed:
             else:
                 letters.append((index, item))
         if letters:
-            self._park(self._park_items, delivery, letters)
+            self._park_items(delivery, letters)
         if waiters and failed_deliveries(delivery.message.headers) >= SUSPECT_AFTER:
             for waiter in waiters:
                 waiter.suspicion = Suspicion(delivery.item_id(waiter.token[1]))
             self._unread.extend(waiters)
-            self._park(self._read_suspicions)
+            self._parking.do(self._read_suspicions)
         elif waiters:
             self._lane(waiters[0].request.lane).submit(waiters)
         elif not letters:
@@ -249,7 +250,7 @@ class Feed:
             else:
                 self._lane(waiter.request.lane).submit([waiter])
         for delivery, letters in guilty.values():
-            self._park(self._park_items, delivery, letters)
+            self._park_items(delivery, letters)
 
     def _lane(self, lane: Lane) -> LaneRunner:
         runner = self._lanes.get(lane)
@@ -280,20 +281,6 @@ class Feed:
         if self._going_back:
             self._consumer.hub.call_soon(self._give_some_back)
 
-    def _announce(self, delivery: Delivery) -> None:
-        self._send(
-            "task-received",
-            uuid=mask_all(delivery.id),
-            name=mask_all(delivery.name),
-            args="()",
-            kwargs=delivery.masked_arguments(),
-            root_id=None,
-            parent_id=None,
-            retries=0,
-            eta=None,
-            expires=None,
-        )
-
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             # Not one that was dropped or given back: its id may be a redelivered message's now.
@@ -301,31 +288,12 @@ class Feed:
                 delivery.message.ack_log_error(log, self._consumer.connection_errors)
                 delivery.acknowledged = True
         for delivery in deliveries:
-            self._report_end(delivery)
-
-    def _report_end(self, delivery: Delivery) -> None:
-        runtime = 0.0 if delivery.started is None else time.monotonic() - delivery.started
-        if delivery.reason is None:
-            self._send(
-                "task-succeeded", uuid=mask_all(delivery.id), result=delivery.summary(), runtime=runtime
-            )
-        else:
-            self._send(
-                "task-failed",
-                uuid=mask_all(delivery.id),
-                exception=f"Rejected({mask_all(delivery.reason)!r})",
-                traceback="",
-            )
+            self._events.ended(delivery)
 
     def _report_start(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             if self._unsettled.begin(delivery):
-                self._send("task-started", uuid=mask_all(delivery.id))
-
-    def _send(self, event: str, **fields: Any) -> None:
-        dispatcher = self._consumer.event_dispatcher
-        if dispatcher and dispatcher.enabled:
-            dispatcher.send(event, **fields)
+                self._events.started(delivery)
 
     # -- on any thread ------------------------------------------------------------------------
 
@@ -369,10 +337,22 @@ class Feed:
     def _reject_whole(self, delivery: Delivery, reason: str) -> None:
         letter = unreadable_letter(delivery.message, reason=reason, received_at=delivery.received_at)
         delivery.reason = reason
-        self._park(self._park_whole, delivery, letter)
+        self._parking.park([letter], partial(self._whole_parked, delivery))
 
-    def _park(self, park: Callable[..., None], *what: Any) -> None:
-        self._parking.submit(park, *what).add_done_callback(_report_defect)
+    def _whole_parked(self, delivery: Delivery) -> None:
+        delivery.left = 0
+        self._complete([delivery])
+
+    def _park_items(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
+        letters = [delivery.letter(index, item.arguments, item.reason or "") for index, item in items]
+        self._parking.park(letters, partial(self._items_parked, delivery, items))
+
+    def _items_parked(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
+        with self._settling:
+            for index, item in items:
+                delivery.rejected(index, item.reason or "")
+            complete = [delivery] if delivery.left == 0 else []
+        self._complete(complete)
 
     def _read_suspicions(self) -> None:
         """Read what is held against suspects, all that have come meanwhile at once."""
@@ -386,31 +366,6 @@ class Feed:
                 waiter.suspicion = noted.get(waiter.suspicion.item_id or "", waiter.suspicion)
         self._on_consumer_thread(partial(self._feed_suspects, suspects))
 
-    def _park_whole(self, delivery: Delivery, letter: DeadLetter) -> None:
-        if self._parked([letter]):
-            delivery.left = 0
-            self._complete([delivery])
-
-    def _park_items(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
-        letters = [delivery.letter(index, item.arguments, item.reason or "") for index, item in items]
-        if self._parked(letters):
-            with self._settling:
-                for index, item in items:
-                    delivery.rejected(index, item.reason or "")
-                complete = [delivery] if delivery.left == 0 else []
-            self._complete(complete)
-
-    def _parked(self, letters: Sequence[DeadLetter]) -> bool:
-        """Park letters; on shutdown without Postgres their messages stay with the broker instead."""
-        try:
-            self._parts.pipeline.park(letters)
-        except StorageUnavailable as exc:
-            log.warning("not_parked", letters=len(letters), error=str(exc))
-            return False
-        for letter in letters:
-            log.info("dead_letter_parked", letter=letter.id, task=letter.task, reason=letter.reason)
-        return True
-
 
 def _letter(waiter: Waiter, reason: str) -> DeadLetter:
     """The dead letter of a request that was given up; a contradiction is parked beside its key's row."""
@@ -422,12 +377,6 @@ def _letter(waiter: Waiter, reason: str) -> DeadLetter:
 def _deliveries(waiters: Iterable[Waiter]) -> list[Delivery]:
     """The messages these requests came in, each once."""
     return list(dict.fromkeys(waiter.token[0] for waiter in waiters))
-
-
-def _report_defect(parked: Future[None]) -> None:
-    """Say why a message could not even be parked; it stays unacknowledged, so the broker keeps it."""
-    if not parked.cancelled() and parked.exception() is not None:
-        log.error("parking_failed", exc_info=parked.exception())
 
 
 def _deadline(expires_at: datetime | None, received_at: datetime) -> float | None:

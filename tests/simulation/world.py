@@ -15,6 +15,7 @@ import worker.asking
 import worker.buyer
 import worker.feed
 import worker.lane
+import worker.parking
 import worker.pipeline
 import worker.unsettled
 import worker.upkeep
@@ -54,7 +55,15 @@ from worker.storage.store import Claim, Known, Settled, Settlement
 from worker.unsettled import Unsettled
 from worker.upkeep import Upkeep
 
-_LOGGING = (worker.pipeline, worker.asking, worker.buyer, worker.lane, worker.feed, worker.upkeep)
+_LOGGING = (
+    worker.pipeline,
+    worker.asking,
+    worker.buyer,
+    worker.lane,
+    worker.feed,
+    worker.parking,
+    worker.upkeep,
+)
 ACCOUNT = "account"
 NUMBERS = tuple(f"1390000000{digit}" for digit in range(8))
 INTAKE = {Lane.RECHARGE: Intake(Lane.RECHARGE, expiry=timedelta(seconds=5)), Lane.SMS: Intake(Lane.SMS)}
@@ -694,7 +703,7 @@ def installed(world: World) -> Iterator[None]:
             Condition=lambda: SimulatedCondition(schedule), Thread=partial(_thread, schedule),
             Barrier=lambda _parties: SimpleNamespace(wait=lambda: None))),
         (worker.lane, "ThreadPoolExecutor", pool),
-        (worker.feed, "ThreadPoolExecutor", pool),
+        (worker.parking, "ThreadPoolExecutor", pool),
         (worker.feed, "LaneRunner", partial(LaneRunner, clock=schedule.monotonic)),
         (worker.feed, "time", clock),
         (worker.feed, "datetime", schedule),

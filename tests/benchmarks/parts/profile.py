@@ -25,7 +25,7 @@ _SAMPLES_A_SECOND = 200
 _FRAME = re.compile(r"(?:\S+\.)?([\w<>]+) \((?:.*/)?(\w+\.py):\d+\)")
 
 _STAGES = (
-    ("task events", "feed.py", "_announce|_report_start|_report_end|_send"),
+    ("task events", "task_events.py", ".*"),
     ("acknowledge", "feed.py", "_acknowledge"),
     ("decode and read", "feed.py", "_read"),
     ("hold, make waiters", "feed.py", "take|_feed_lane|_started"),
