@@ -11,6 +11,7 @@ demo: $(INSTALLED)
 	@$(BIN)/presend demo $(ARGS)
 
 test: $(INSTALLED)
+	@$(BIN)/python -m compileall -q worker tasks tests  # once, not in each of the hundreds of processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)

@@ -31,6 +31,7 @@ from tests.simulation.schedule import (
     SimulatedCondition,
     SimulatedPool,
     ViolationError,
+    meet,
 )
 from worker.asking import Asking
 from worker.batching import BatchOutcome, Waiter
@@ -701,7 +702,7 @@ def installed(world: World) -> Iterator[None]:
     names += [
         (worker.lane, "threading", SimpleNamespace(
             Condition=lambda: SimulatedCondition(schedule), Thread=partial(_thread, schedule),
-            Barrier=lambda _parties: SimpleNamespace(wait=lambda: None))),
+            Barrier=lambda _parties: SimpleNamespace(wait=meet))),
         (worker.lane, "ThreadPoolExecutor", pool),
         (worker.parking, "ThreadPoolExecutor", pool),
         (worker.feed, "LaneRunner", partial(LaneRunner, clock=schedule.monotonic)),
