@@ -11,6 +11,8 @@ from typing import NamedTuple
 class Lane(StrEnum):
     """The independent ways through presend; a backlog in one never delays another."""
 
+    __hash__ = str.__hash__  # Enum's is written in Python, and every request's key is looked up ten times
+
     RECHARGE = "recharge"
     """Pre-checks before a recharge: a shopper waits."""
     SMS = "sms"

@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from worker.portability.requests import Lane
+from worker.storage.arrays import array
 
 ANSWERED, REFUSED, LOST = "answered", "refused", "lost"
 
@@ -123,7 +124,7 @@ def split(connection: Connection, call: Call, msisdns: Collection[str], *, from_
 
     Returns those it still held; where it holds none of them any more, no call is named.
     """
-    parameters = _parameters(call) | {"msisdns": [int(m) for m in msisdns], "from_id": from_id}
+    parameters = _parameters(call) | {"msisdns": array(msisdns), "from_id": from_id}
     return {str(msisdn) for (msisdn,) in connection.execute(_SPLIT, parameters)}
 
 
@@ -135,15 +136,15 @@ def open_and_claim(
     ``overtaken`` numbers are taken over from whoever holds them. Where none is ours, no call is named.
     """
     parameters = _parameters(call) | {
-        "msisdns": [int(msisdn) for msisdn in msisdns],
-        "overtaken": [int(msisdn) for msisdn in overtaken],
+        "msisdns": array(msisdns),
+        "overtaken": array(overtaken),
     }
     return {str(msisdn) for (msisdn,) in connection.execute(_OPEN_AND_CLAIM, parameters)}
 
 
 def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datetime]:
     """Return, for each of these numbers in flight, when the call that buys it was sent."""
-    rows = connection.execute(_HOLDERS, {"msisdns": [int(msisdn) for msisdn in msisdns]})
+    rows = connection.execute(_HOLDERS, {"msisdns": array(msisdns)})
     return {str(msisdn): sent_at for msisdn, sent_at in rows}
 
 
@@ -170,7 +171,7 @@ def close_call(connection: Connection, ended: EndedCall) -> None:
 
 def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:
     """Let go of numbers a call held; numbers overtaken by another call stay with it."""
-    connection.execute(_RELEASE, {"call_id": call_id, "msisdns": sorted(int(msisdn) for msisdn in msisdns)})
+    connection.execute(_RELEASE, {"call_id": call_id, "msisdns": array(msisdns)})
 
 
 def discard(connection: Connection, call_id: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from worker.portability.records import AnsweredFrom, CheckedRequest, Status
 from worker.portability.requests import Lane, RequestKey
+from worker.storage.arrays import array
 
 _COLUMNS = (
     "source, lane, reference, attempt, msisdn, asked_operator, failure_code, status, range_holder, "
@@ -59,10 +60,10 @@ def find(connection: Connection, keys: Collection[RequestKey]) -> dict[RequestKe
     rows = connection.execute(
         _FIND,
         {
-            "source": list(source),
-            "lane": [one.value for one in lane],
-            "reference": list(reference),
-            "attempt": list(attempt),
+            "source": array(source),
+            "lane": array(lane),
+            "reference": array(reference),
+            "attempt": array(attempt),
         },
     )
     return {row.key: row for row in map(_checked, rows)}
@@ -75,27 +76,27 @@ def add(connection: Connection, rows: Sequence[CheckedRequest]) -> set[RequestKe
     added = connection.execute(
         _ADD,
         {
-            "source": [row.source for row in rows],
-            "lane": [row.lane.value for row in rows],
-            "reference": [row.reference for row in rows],
-            "attempt": [row.attempt for row in rows],
-            "msisdn": [None if row.msisdn is None else int(row.msisdn) for row in rows],
-            "asked_operator": [row.asked_operator for row in rows],
-            "failure_code": [row.failure_code for row in rows],
-            "status": [row.status and row.status.value for row in rows],
-            "range_holder": [row.range_holder for row in rows],
-            "current_operator": [row.current_operator for row in rows],
-            "target_operator": [row.target_operator for row in rows],
-            "area": [row.area for row in rows],
-            "observed_at": [row.observed_at for row in rows],
-            "decision": [row.decision for row in rows],
-            "reason": [row.reason for row in rows],
-            "answered_from": [row.answered_from and row.answered_from.value for row in rows],
-            "batch_id": [row.batch_id for row in rows],
-            "call_id": [row.call_id for row in rows],
-            "event_id": [row.event_id for row in rows],
-            "received_at": [row.received_at for row in rows],
-            "decided_at": [row.decided_at for row in rows],
+            "source": array(row.source for row in rows),
+            "lane": array(row.lane for row in rows),
+            "reference": array(row.reference for row in rows),
+            "attempt": array(row.attempt for row in rows),
+            "msisdn": array(row.msisdn for row in rows),
+            "asked_operator": array(row.asked_operator for row in rows),
+            "failure_code": array(row.failure_code for row in rows),
+            "status": array(row.status for row in rows),
+            "range_holder": array(row.range_holder for row in rows),
+            "current_operator": array(row.current_operator for row in rows),
+            "target_operator": array(row.target_operator for row in rows),
+            "area": array(row.area for row in rows),
+            "observed_at": array(row.observed_at for row in rows),
+            "decision": array(row.decision for row in rows),
+            "reason": array(row.reason for row in rows),
+            "answered_from": array(row.answered_from for row in rows),
+            "batch_id": array(row.batch_id for row in rows),
+            "call_id": array(row.call_id for row in rows),
+            "event_id": array(row.event_id for row in rows),
+            "received_at": array(row.received_at for row in rows),
+            "decided_at": array(row.decided_at for row in rows),
         },
     )
     return {RequestKey(source, Lane(lane), reference, attempt) for source, lane, reference, attempt in added}

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.portability.records import PortChange, PortRecord, Status
+from worker.storage.arrays import array
 
 _COLUMNS = (
     "p.msisdn, p.status, p.range_holder, p.current_operator, p.area, p.observed_at, p.changed_at, p.source"
@@ -54,12 +55,12 @@ _CHANGES_OF_BATCH = text("""
 
 def read(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
     """Return the records of these numbers, by number; a number without one is absent."""
-    return _by_msisdn(connection.execute(_READ, {"msisdns": [int(msisdn) for msisdn in msisdns]}))
+    return _by_msisdn(connection.execute(_READ, {"msisdns": array(msisdns)}))
 
 
 def lock(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
     """Like :func:`read`, and no other transaction changes them before this one ends."""
-    return _by_msisdn(connection.execute(_LOCK, {"msisdns": sorted(int(msisdn) for msisdn in msisdns)}))
+    return _by_msisdn(connection.execute(_LOCK, {"msisdns": array(msisdns)}))
 
 
 def put(connection: Connection, records: Sequence[PortRecord]) -> None:
@@ -68,14 +69,14 @@ def put(connection: Connection, records: Sequence[PortRecord]) -> None:
         connection.execute(
             _PUT,
             {
-                "msisdn": [int(record.msisdn) for record in records],
-                "status": [record.status.value for record in records],
-                "range_holder": [record.range_holder for record in records],
-                "current_operator": [record.current_operator for record in records],
-                "area": [record.area for record in records],
-                "observed_at": [record.observed_at for record in records],
-                "changed_at": [record.changed_at for record in records],
-                "source": [record.source for record in records],
+                "msisdn": array(record.msisdn for record in records),
+                "status": array(record.status for record in records),
+                "range_holder": array(record.range_holder for record in records),
+                "current_operator": array(record.current_operator for record in records),
+                "area": array(record.area for record in records),
+                "observed_at": array(record.observed_at for record in records),
+                "changed_at": array(record.changed_at for record in records),
+                "source": array(record.source for record in records),
             },
         )
 
@@ -86,14 +87,14 @@ def add_changes(connection: Connection, changes: Sequence[PortChange]) -> None:
         connection.execute(
             _ADD_CHANGES,
             {
-                "msisdn": [int(change.msisdn) for change in changes],
-                "donor": [change.donor for change in changes],
-                "recipient": [change.recipient for change in changes],
-                "observed_after": [change.observed_after for change in changes],
-                "observed_before": [change.observed_before for change in changes],
-                "doubtful": [change.doubtful for change in changes],
-                "batch_id": [change.batch_id for change in changes],
-                "event_id": [change.event_id for change in changes],
+                "msisdn": array(change.msisdn for change in changes),
+                "donor": array(change.donor for change in changes),
+                "recipient": array(change.recipient for change in changes),
+                "observed_after": array(change.observed_after for change in changes),
+                "observed_before": array(change.observed_before for change in changes),
+                "doubtful": array(change.doubtful for change in changes),
+                "batch_id": array(change.batch_id for change in changes),
+                "event_id": array(change.event_id for change in changes),
             },
         )
 
