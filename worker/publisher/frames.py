@@ -1,7 +1,7 @@
 """AMQP 0-9-1 frames of published events, so that a batch leaves in one write.
 
 py-amqp writes three frames a message and looks for the broker's answers before each: for a thousand events
-that costs more than making them (docs/decisions).
+that costs more than making them (docs/decisions/by-hand-on-the-hot-path.md).
 """
 
 from __future__ import annotations
