@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 _NUMBER = re.compile(rb"(?=(1[3-9][0-9]{9}))")
@@ -19,9 +19,9 @@ def leaks(logs: Sequence[Path], numbers: Iterable[str], apikey: str) -> list[str
     return [f"{log.name}: {what}" for log in logs for what in _found(log.read_bytes(), ours, apikey.encode())]
 
 
-def _found(text: bytes, ours: Collection[bytes], apikey: bytes) -> Iterator[str]:
+def _found(text: bytes, ours: set[bytes], apikey: bytes) -> Iterator[str]:
     for spelled in _spellings(text):
-        found = {match[1] for match in _NUMBER.finditer(spelled)} & set(ours)
+        found = ours & {match[1] for match in _NUMBER.finditer(spelled)}
         yield from ["a number"] * len(found)
         yield from ["the provider's key"] * (apikey in spelled)
 
