@@ -31,33 +31,25 @@ def migrated_template(postgres_server: str) -> Iterator[str]:
     """Name of a database with all migrations run, which nobody can connect to."""
     from worker.storage.migrations import upgrade
 
-    name = services.unique_name("template")
-    services.run_sql(postgres_server, "CREATE DATABASE {}", name)
-    try:
+    with services.own_database(postgres_server, "template") as name:
         upgrade(services.database_url(postgres_server, name))
         # a copy fails while anyone is connected
         services.run_sql(postgres_server, "ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", name)
         yield name
-    finally:
-        services.drop_database(postgres_server, name)
 
 
 @pytest.fixture
 def empty_database_url(postgres_server: str) -> Iterator[str]:
     """A fresh database without tables."""
-    name = services.unique_name("empty")
-    services.run_sql(postgres_server, "CREATE DATABASE {}", name)
-    yield services.database_url(postgres_server, name)
-    services.drop_database(postgres_server, name)
+    with services.own_database(postgres_server, "empty") as name:
+        yield services.database_url(postgres_server, name)
 
 
 @pytest.fixture
 def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
     """A fresh database with all migrations run."""
-    name = services.unique_name("test")
-    services.run_sql(postgres_server, "CREATE DATABASE {} TEMPLATE {}", name, migrated_template)
-    yield services.database_url(postgres_server, name)
-    services.drop_database(postgres_server, name)
+    with services.own_database(postgres_server, "test", template=migrated_template) as name:
+        yield services.database_url(postgres_server, name)
 
 
 @pytest.fixture(scope="session")

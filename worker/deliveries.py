@@ -19,6 +19,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from worker.errors import Rejected
+from worker.portability.json_kinds import NOT_JSON
 from worker.portability.msisdn import mask_all
 from worker.portability.records import CheckedRequest
 from worker.portability.requests import Lane
@@ -165,7 +166,7 @@ def read_message(message: Any) -> Read:
         raise Rejected("eta and countdown are not supported: send the message when it is due")
     try:
         body = msgspec.json.decode(_raw(message))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         raise Rejected(_why_no_json(_raw(message))) from None
     if not (
         isinstance(body, list) and len(body) == 3 and isinstance(body[0], list) and isinstance(body[1], dict)
@@ -206,7 +207,7 @@ def is_json(message: Any) -> bool:
     """Whether a message's body is JSON, whatever its content type says."""
     try:
         msgspec.json.decode(_raw(message))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return False
     return True
 
@@ -247,7 +248,7 @@ def _payload(message: Any) -> Any:
     body = _raw(message)
     try:
         decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return {"base64": base64.b64encode(body).decode(), "content_type": _shown(message.content_type)}
     if isinstance(decoded, list) and len(decoded) == 3 and decoded[0] == [] and isinstance(decoded[1], dict):
         return decoded[1]

@@ -166,12 +166,8 @@ class Course:
 
     @contextmanager
     def _database(self) -> Iterator[str]:
-        name = services.unique_name("bench")
-        services.run_sql(self.postgres_url, "CREATE DATABASE {} TEMPLATE {}", name, self.template)
-        try:
+        with services.own_database(self.postgres_url, "bench", template=self.template) as name:
             yield services.database_url(self.postgres_url, name)
-        finally:
-            services.drop_database(self.postgres_url, name)
 
     def _clear(self, who: Contestant) -> None:
         """Empty queues, and a subscriber that is bound and never reads: its queue keeps what it is sent."""
@@ -235,14 +231,10 @@ def course(folder: Path) -> Iterator[Course]:
     found = services.Services()
     try:
         server = found.postgres()
-        template = services.unique_name("bench")
-        services.run_sql(server, "CREATE DATABASE {}", template)
-        try:
+        with services.own_database(server, "bench") as template:
             upgrade(services.database_url(server, template))
             with found.rabbitmq().held() as broker_url:
                 yield Course(broker_url, found.redis(), found.redis(), server, template, folder)
-        finally:
-            services.drop_database(server, template)
     finally:
         found.close()
 

@@ -56,13 +56,8 @@ class Ground:
         found = services.Services()
         try:
             server = found.postgres()
-            name = services.unique_name("faults")
-            services.run_sql(server, "CREATE DATABASE {}", name)
-            try:
-                with found.rabbitmq().held() as broker_url:
-                    yield broker_url, found.redis(), services.database_url(server, name)
-            finally:
-                services.drop_database(server, name)
+            with services.own_database(server, "faults") as name, found.rabbitmq().held() as broker_url:
+                yield broker_url, found.redis(), services.database_url(server, name)
         finally:
             found.close()
 

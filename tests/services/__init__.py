@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.services.containers import docker_runs, in_docker
-from tests.services.names import is_stale, missing, unique_name
+from tests.services.names import is_stale, missing
 from tests.services.postgres import (
     database_url,
-    drop_database,
     drop_stale_databases,
+    own_database,
     postgres_answers,
     run_sql,
 )
@@ -32,14 +32,13 @@ __all__ = [
     "connect_amqp",
     "database_url",
     "delete_queues",
-    "drop_database",
     "drop_stale_databases",
     "flush",
     "is_stale",
     "messages_left",
     "missing",
+    "own_database",
     "run_sql",
-    "unique_name",
 ]
 
 POSTGRES_HERE = "postgresql://postgres@127.0.0.1:5432/postgres"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from psycopg import sql
 
-from tests.services.names import is_stale
+from tests.services.names import is_stale, unique_name
 
 CONNECT_SECONDS = 3
 
@@ -38,6 +41,20 @@ def run_sql(server: str, statement: str, *names: str) -> None:
 def drop_database(server: str, name: str) -> None:
     """Drop it although connections linger."""
     run_sql(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+@contextmanager
+def own_database(server: str, what: str, *, template: str | None = None) -> Iterator[str]:
+    """The name of a database that nobody else has, empty or a copy of ``template``; dropped at the end."""
+    name = unique_name(what)
+    if template is None:
+        run_sql(server, "CREATE DATABASE {}", name)
+    else:
+        run_sql(server, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    try:
+        yield name
+    finally:
+        drop_database(server, name)
 
 
 def drop_stale_databases(server: str) -> None:

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from tests.acceptance.waiting import eventually
 from tests.unit.test_suspects import Notebook
 from worker.batching import BatchOutcome, Postponed, Waiter
-from worker.lane import LaneRunner
+from worker.lane import LaneRunner, RunBatch
 from worker.portability.requests import CheckRequest, Lane
 from worker.suspects import Suspects
 
@@ -20,6 +21,13 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 def waiter(reference: str) -> Waiter:
     return Waiter(CheckRequest(Lane.RECHARGE, reference, "13900000001", NOW))
+
+
+def lane_of(lane: Lane, run: RunBatch = lambda _: BatchOutcome(), **options: Any) -> LaneRunner:
+    defaults: dict[str, Any] = {"slots": 1, "linger_seconds": 0}
+    return LaneRunner(
+        lane, run_batch=run, settle=lambda _: None, suspects=Suspects(Notebook()), **defaults | options
+    )
 
 
 def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others() -> None:
@@ -32,14 +40,7 @@ def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others(
             return BatchOutcome(postponed=[Postponed(postponed, 0.01)], still_asking=[asked])
         return BatchOutcome(rejected=[(one, "done") for one in batch])
 
-    lane = LaneRunner(
-        Lane.RECHARGE,
-        slots=1,
-        linger_seconds=0,
-        run_batch=run,
-        settle=lambda _: None,
-        suspects=Suspects(Notebook()),
-    )
+    lane = lane_of(Lane.RECHARGE, run)
     lane.submit([postponed, asked])
     eventually(lambda: postponed.settled, "the postponed request settled", seconds=5)
     assert ran == [[postponed, asked], [asked], [postponed]]
@@ -48,14 +49,7 @@ def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others(
 
 def test_a_lane_starts_all_its_threads_at_once() -> None:
     """What a process needs at its busiest it needs from the start: it must not seem to grow for hours."""
-    lane = LaneRunner(
-        Lane.DIRECT,
-        slots=3,
-        linger_seconds=0,
-        run_batch=lambda _: BatchOutcome(),
-        settle=lambda _: None,
-        suspects=Suspects(Notebook()),
-    )
+    lane = lane_of(Lane.DIRECT, slots=3)
     assert sum(thread.name.startswith("direct-batch") for thread in threading.enumerate()) == 3 + 2
     assert lane.close(timeout_seconds=5)
 
@@ -67,15 +61,7 @@ def test_a_request_that_changes_nothing_does_not_wake_the_dispatcher() -> None:
         looks[threading.current_thread().name] += 1
         return time.monotonic()
 
-    lane = LaneRunner(
-        Lane.SMS,
-        slots=1,
-        linger_seconds=60,
-        run_batch=lambda _: BatchOutcome(),
-        settle=lambda _: None,
-        suspects=Suspects(Notebook()),
-        clock=clock,
-    )
+    lane = lane_of(Lane.SMS, linger_seconds=60, clock=clock)
     lane.submit([waiter("the first")])
     eventually(lambda: looks["sms-dispatch"] > 0, "a dispatcher that looked", seconds=5)
     for index in range(200):

@@ -231,27 +231,22 @@ def _spent_shown(daily: Budget, day: BudgetDay) -> list[dict[str, Any]]:
 
 
 def _budget_shown(daily: Budget, day: BudgetDay) -> dict[str, Any] | None:
-    from worker.portability.requests import Lane
-
     if not daily.daily:
         return None
     return {
         "daily": daily.daily,
         "taken": day.taken,
-        "kept_for_recharges": daily.daily - daily.limit(Lane.SMS),
+        "kept_for_recharges": daily.kept_for_recharges,
         "ends_at": day.ends_at.isoformat(),
     }
 
 
 def _budget_words(daily: Budget, day: BudgetDay) -> str:
-    from worker.portability.requests import Lane
-
     if not daily.daily:
         return "budget: no bound, for PRESEND_DAILY_BUDGET is 0 here"
-    kept = daily.daily - daily.limit(Lane.SMS)
     return (
-        f"budget: {day.taken:,} of today's {daily.daily:,} numbers are taken, {kept:,} are kept for "
-        f"recharges; the day ends at {local(day.ends_at)}"
+        f"budget: {day.taken:,} of today's {daily.daily:,} numbers are taken, "
+        f"{daily.kept_for_recharges:,} are kept for recharges; the day ends at {local(day.ends_at)}"
     )
 
 

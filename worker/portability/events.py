@@ -116,7 +116,7 @@ def port_event_id(msisdn: str, observed_before: datetime) -> str:
 
 
 def _uuid5(name: bytes) -> str:
-    """uuid.uuid5 in the namespace, as text: a third of its time, and each request has one."""
+    """uuid.uuid5 in the namespace, as text, in a fraction of its time: each request has one."""
     digest = sha1(NAMESPACE.bytes + name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

@@ -1,6 +1,11 @@
-"""What a value of JSON is, in the words of a reason text."""
+"""What a value of JSON is, in the words of a reason text, and what decoding raises where it is none."""
 
 from __future__ import annotations
+
+import msgspec
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What ``msgspec.json.decode`` raises for bytes that are no JSON, or nested too deeply to read."""
 
 _KINDS = {
     str: "a string", int: "a number", float: "a number", bool: "true or false",

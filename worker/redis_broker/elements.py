@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from worker.portability.json_kinds import NOT_JSON
+
 
 class _DeliveryInfo(msgspec.Struct):
     """Where it was sent."""
@@ -49,7 +51,7 @@ def read(element: bytes, queue: str) -> dict[str, Any]:
         if checked.properties.body_encoding == "base64" and checked.body:
             base64.b64decode(checked.body)
         return _decode(element)
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, RecursionError):
+    except (*NOT_JSON, binascii.Error):
         return _wrapped(element, queue)
 
 

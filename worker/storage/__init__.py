@@ -15,6 +15,7 @@
 ``budget``          what may be bought a day
 ``gate``            closed for every worker at once while the account cannot buy
 ``dead_letters``    items that could not be taken, with the reason
+``arrays``          how the columns of a batch are written for Postgres
 ==================  =====================================================================
 
 Functions take a connection and never commit; who opened the transaction ends it.

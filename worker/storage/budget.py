@@ -29,6 +29,11 @@ class Budget:
         """How many numbers may have been bought when this lane buys its last."""
         return int(self.daily * (1 - self.reserve)) if lane is Lane.SMS else self.daily
 
+    @property
+    def kept_for_recharges(self) -> int:
+        """How many numbers of the day an sms may not take."""
+        return self.daily - self.limit(Lane.SMS)
+
 
 # The day's row, made by the day's first call and locked until the transaction ends.
 _TODAY = text("""

@@ -23,6 +23,7 @@ from worker.carrier.wire.spellings import (
     MOBILE,
     RES,
 )
+from worker.portability.json_kinds import NOT_JSON
 from worker.portability.operators import label_of
 
 _MOBILE_SHAPE = re.compile(r"1[3-9][0-9]{9}").fullmatch
@@ -165,7 +166,7 @@ def _fields(answer: Answer) -> tuple[str, str, str, str, str]:
 def _object(body: bytes) -> dict[str, object]:
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         document = None
     if not isinstance(document, dict):
         raise refusal(Code.BAD_JSON)

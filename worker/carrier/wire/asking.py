@@ -21,6 +21,7 @@ from worker.carrier.wire.matching import match
 from worker.carrier.wire.spellings import APIKEY, BATCH_APIKEY, BATCH_NUMBERS, FEE_TYPES, MOBILE, RES
 from worker.errors import AccountFault, AnswerLost, CarrierError, RequestRefused
 from worker.portability import operators
+from worker.portability.json_kinds import NOT_JSON
 from worker.portability.records import Status
 
 _T = TypeVar("_T")
@@ -141,7 +142,7 @@ def _typed(decode: Callable[[bytes], _T], raw: bytes) -> _T | None:
     """The quick way, for answers of the very shape documented; None leaves it to the lenient one."""
     try:
         return decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

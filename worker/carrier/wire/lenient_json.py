@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from worker.portability.json_kinds import NOT_JSON
+
 _BOM = b"\xef\xbb\xbf"
 # a whole string, which is kept as it is, or a comma before a closing bracket, which goes
 _STRING_OR_LAST_COMMA = re.compile(rb'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
@@ -18,9 +19,9 @@ def loads(raw: bytes) -> Any:
     raw = raw.removeprefix(_BOM)
     try:
         return msgspec.json.decode(raw)
-    except _UNREADABLE:
+    except NOT_JSON:
         pass
     try:
         return msgspec.json.decode(_STRING_OR_LAST_COMMA.sub(rb"\1", raw))
-    except _UNREADABLE:
+    except NOT_JSON:
         return None
