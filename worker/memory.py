@@ -6,8 +6,9 @@ import ctypes
 import gc
 from contextlib import suppress
 
+_C = ctypes.CDLL(None)
+"""Only glibc has the two functions used here; elsewhere they are missing, or refuse."""
 _M_ARENA_MAX = -8
-"""mallopt's number in glibc; elsewhere there is no mallopt, or it refuses."""
 
 
 def settle_down() -> None:
@@ -18,7 +19,7 @@ def settle_down() -> None:
     heap each (glibc's default), what one frees is no room for the others.
     """
     with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        _C.mallopt(_M_ARENA_MAX, 1)
     gc.collect()
     gc.freeze()
 
@@ -27,6 +28,9 @@ def let_go() -> None:
     """Free connections that are gone, before the next is opened.
 
     Each is a cycle of a few hundred objects and as many kilobytes. Python looks for old cycles only once they
-    are a quarter of all objects, by which time a hundred connections may wait.
+    are a quarter of all objects, by which time a hundred connections may wait. Their pages go back to the
+    system, or what was freed between objects that live on would add up.
     """
     gc.collect()
+    with suppress(AttributeError):
+        _C.malloc_trim(0)

@@ -98,6 +98,7 @@ class Upkeep:
                 chore()
             except (StorageUnavailable, CarrierError, NotConfirmed, OSError, OperationalError) as exc:
                 log.warning("chore_failed", chore=chore.__name__, error=str(exc))
+        self._publisher.close()  # it is needed a few times a day
 
     def relay(self, *, older_than_seconds: float = _RELAY_AFTER_SECONDS) -> int:
         """Send again, byte-equal, the events of batches nobody saw confirmed; return how many batches."""

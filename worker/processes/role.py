@@ -57,11 +57,12 @@ def _run_lane(lane: str) -> int:
 
 
 def _run_upkeep() -> int:
-    from worker import bootstrap, logs  # noqa: PLC0415 - the supervisor builds nothing
+    from worker import bootstrap, logs, memory  # noqa: PLC0415 - the supervisor builds nothing
 
     logs.configure()
     stop = threading.Event()
     upkeep = bootstrap.upkeep()
+    memory.settle_down()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
         stop.set()

@@ -49,11 +49,13 @@ class AmqpPublisher:
             channel = self._borrow()
             fresh = channel is None
             try:
-                channel = channel or self._opened()
+                channel = channel or _Channel(self._broker_url)
                 left = channel.send(left, deadline)
             except _BROKEN as exc:
                 if channel is not None:
                     channel.close()
+                self.close()  # the idle ones broke with it, or would lie there until their turn, hours later
+                memory.let_go()
                 if fresh:
                     raise NotConfirmed(f"broker connection failed: {type(exc).__name__}") from exc
                 continue  # an idle connection had died; a fresh one tells whether the broker did
@@ -67,10 +69,6 @@ class AmqpPublisher:
         """Close every idle connection."""
         while self._idle:
             self._idle.pop().close()
-
-    def _opened(self) -> _Channel:
-        memory.let_go()  # of the connections that broke before
-        return _Channel(self._broker_url)
 
     def _borrow(self) -> _Channel | None:
         try:

@@ -95,16 +95,21 @@ def _cuts(ground: Ground) -> Outcome:
 def _soak(ground: Ground) -> Outcome:
     seconds = float(os.environ.get("SOAK_SECONDS") or 3600 * ground.scale)
     with ground.on_rabbitmq(settings=_RECHARGES_WAIT, latency=0.5) as scene:
-        report, slopes, closed = soak.run(scene, seconds=seconds, per_second=50)
-        found = {name: str(each) for name, each in slopes.items()}
+        soaked = soak.run(scene, seconds=seconds, per_second=50)
+        slopes, course = soaked.slopes(), soaked.course()
         if ground.scale == 1:  # in minutes no slope is known well enough
-            assert not soak.grown(slopes), f"what grew: {soak.grown(slopes)}"
+            grown = soak.grown(slopes)
+            assert not grown, f"what grew: {grown}; in twelfths of the run: {course}"
         return Outcome(
             f"all connections closed every {soak.CLOSED_EACH_SECONDS:.0f} s for {seconds / 60:.0f} min",
-            closed,
+            soaked.closed,
             len(scene.confirmed()),
-            report,
-            more={"slopes": found, "bounds_an_hour": soak.BOUNDS},
+            soaked.report,
+            more={
+                "slopes": {name: str(each) for name, each in slopes.items()},
+                "bounds_an_hour": soak.BOUNDS,
+                "means_in_twelfths": course,
+            },
             versions=versions(scene.broker_url, scene.redis_url, scene.database_url),
         )
 

@@ -40,8 +40,35 @@ class Slope:
         return f"{self.an_hour:+.2f} ± {self.error:.2f} an hour (mean {self.mean:.1f})"
 
 
-def run(scene: Scene, *, seconds: float, per_second: float) -> tuple[Report, dict[str, Slope], int]:
-    """Run so long; the report, each process's slopes, and how often the connections were closed."""
+@dataclass(frozen=True)
+class Soaked:
+    """What a run came to."""
+
+    report: Report
+    # how often the connections were closed
+    closed: int
+    # (seconds since the start, value) by process and figure
+    samples: dict[str, list[tuple[float, float]]]
+
+    def slopes(self) -> dict[str, Slope]:
+        """How each figure grew."""
+        return {name: slope(found) for name, found in self.samples.items()}
+
+    def course(self, stretches: int = 12) -> dict[str, list[float]]:
+        """Each figure's mean over equal stretches of the run, by which a plateau is told from a climb."""
+        return {
+            name: [
+                round(statistics.fmean(value for _, value in found[start : start + length]), 1)
+                for length in [max(1, len(found) // stretches)]
+                for start in range(0, length * stretches, length)
+                if found[start : start + length]
+            ]
+            for name, found in self.samples.items()
+        }
+
+
+def run(scene: Scene, *, seconds: float, per_second: float) -> Soaked:
+    """Run so long under load, closing the connections meanwhile."""
     watched = {"upkeep": scene.upkeep()} | {lane: scene.worker(lanes=lane) for lane in ("sms", "recharge")}
     scene.send(0, per_second=per_second)
     samples: dict[str, list[tuple[float, float]]] = {}
@@ -61,7 +88,7 @@ def run(scene: Scene, *, seconds: float, per_second: float) -> tuple[Report, dic
     scene.stop_sending()
     scene.settled()
     scene.stop()
-    return check(scene.evidence()), {name: slope(found) for name, found in samples.items()}, closed
+    return Soaked(check(scene.evidence()), closed, samples)
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> Slope:
