@@ -170,7 +170,7 @@ class Invariants:
         """Whether the call overtook another for the number, or another listed call overtook it."""
         row = self.tables.calls[call_id]
         return msisdn in (row.overtaken or ()) or any(
-            msisdn in (other.overtaken or ()) and other.call.sent_at >= row.call.sent_at
+            msisdn in (other.overtaken or ()) and other.claimed_at >= row.claimed_at
             for other in self.tables.calls.values()
             if other is not row
         )

@@ -43,6 +43,11 @@ class CallRow:
     reserved: int | None = None
     budget_day: date | None = None
 
+    @property
+    def claimed_at(self) -> datetime:
+        """When it took its numbers; ``sent_at`` is read before, and need not keep their order."""
+        return self.until - timedelta(seconds=self.call.hold_seconds)
+
 
 @dataclass(slots=True)
 class BreakerRow:
