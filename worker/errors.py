@@ -5,6 +5,7 @@
     PresendError
     ├── SettingsError           stop: mend the setting, start again
     ├── RequestFileError        tell whoever submits the file what to change in it
+    ├── AccountError            tell whoever manages the callers' accounts what to change
     ├── Rejected                park the item as a dead letter, with this reason
     ├── CarrierError
     │   ├── TransientFault      back off, ask again
@@ -31,6 +32,10 @@ class SettingsError(PresendError):
 
 class RequestFileError(PresendError):
     """A file of requests cannot be read as a whole. The message says what to change."""
+
+
+class AccountError(PresendError):
+    """A caller's account cannot be made or changed so. The message says what to do instead."""
 
 
 class Rejected(PresendError):

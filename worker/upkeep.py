@@ -22,7 +22,7 @@ from worker.portability import events
 from worker.portability.records import CheckedRequest, PortChange
 from worker.portability.requests import Lane, RequestKey
 from worker.publisher import Publisher
-from worker.storage import dead_letters, engine, gate, ledger, retention
+from worker.storage import dead_letters, engine, gate, holds, ledger, retention
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.retention import NEVER_REPLAYED, PRUNED, Retention
 from worker.storage.store import Store
@@ -90,6 +90,7 @@ class Upkeep:
         for chore in (
             self.relay,
             self.give_up_dead_calls,
+            self.release_holds,
             self.watch_gate,
             self.empty_dead_queue,
             self.prune,
@@ -115,6 +116,12 @@ class Upkeep:
     def give_up_dead_calls(self) -> None:
         """Mark calls whose process died as lost, and let go of the numbers they held."""
         self._store.give_up_dead_calls()
+
+    def release_holds(self) -> None:
+        """Release what a front door reserved of its callers' accounts before it ended."""
+        left = engine.transact(self._database, holds.recover)
+        if left:
+            log.warning("holds_released", calls=left, listed_in="presend account statement")
 
     def watch_gate(self) -> None:
         """Open a gate the provider's account closed, once ``/balance`` is well again."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from worker.cli.failures import Failure
+from worker.cli.operator import by_option as _by
+from worker.cli.operator import database as _database
+from worker.cli.operator import reason as _reason
+from worker.cli.operator import who as _who
 from worker.cli.screen import console, local, print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from worker.storage.budget import Budget, BudgetDay
     from worker.storage.gate import ClosedGate
     from worker.storage.lane_pauses import PausedLane
@@ -26,7 +25,6 @@ _MEND = (
     "presend gate open --provider opens it now; the next call closes it again if the account still cannot buy"
 )
 
-_by = click.option("--by", metavar="NAME", help="Who does it.  [default: the login name]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 
 
@@ -149,42 +147,6 @@ def open_(provider: bool, reason: str, by: str | None, as_json: bool) -> None:
     if left:
         what = ", ".join(f"{gates.subject(one.account)} ({one.reason})" for one in left)
         raise Failure(f"still closed by the provider's account fault: {what}. To go on, {_MEND}")
-
-
-@contextmanager
-def _database() -> Iterator[Engine]:
-    from worker import config
-    from worker.storage.engine import connect
-
-    database = connect(config.load().database_url, connections=1)
-    try:
-        yield database
-    finally:
-        database.dispose()
-
-
-def _who(by: str | None) -> str:
-    """The name to write down."""
-    from worker.storage import operator_actions
-
-    try:
-        login = by if by is not None else getpass.getuser()
-    except OSError:  # a container's user has no name
-        login = ""
-    try:
-        return operator_actions.person(login)
-    except ValueError as exc:
-        raise click.UsageError(f"{exc}: --by NAME") from exc
-
-
-def _reason(text: str) -> str:
-    """The reason to write down."""
-    from worker.storage import operator_actions
-
-    try:
-        return operator_actions.reason(text)
-    except ValueError as exc:
-        raise click.UsageError(f"{exc}: --reason TEXT") from exc
 
 
 def _gate_shown(closed: ClosedGate) -> dict[str, Any]:

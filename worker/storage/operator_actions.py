@@ -21,9 +21,9 @@ class OperatorAction:
     at: datetime
     # a person's login name, or which part of presend
     who: str
-    # close, open, pause, resume, erase
+    # close, open, pause, resume, erase, and what is done to accounts
     action: str
-    # what it was done to: "gate of …", "lane …", never a number
+    # what it was done to: "gate of …", "lane …", "account …", never a number
     subject: str
     reason: str
 

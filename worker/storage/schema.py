@@ -7,9 +7,11 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -217,6 +219,70 @@ suspicion = Table(
     # when the first and the last of these batches began
     Column("first_at", _moment, nullable=False),
     Column("last_at", _moment, nullable=False),
+)
+
+account = Table(
+    "account",
+    metadata,
+    # a caller of the front door
+    Column("id", _uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    # SHA-256 of the key, in hex; the key itself is stored nowhere
+    Column("key_hash", Text, nullable=False),
+    # the key before, good until then
+    Column("old_key_hash", Text),
+    Column("old_key_until", _moment),
+    # prepaid or postpaid
+    Column("fee_type", Text, nullable=False),
+    # look-ups left; what its movements add up to
+    Column("balance", BigInteger, nullable=False),
+    # look-ups reserved by calls in progress; what its holds without a charge add up to
+    Column("held", BigInteger, nullable=False),
+    # how far below zero a postpaid balance may fall; null: without end
+    Column("credit_limit", BigInteger),
+    Column("calls_a_minute", Integer),
+    # the moment at which every call allowed so far would be used up at the even rate
+    Column("calls_until", _moment),
+    # active or disabled
+    Column("status", Text, nullable=False),
+    Column("created_at", _moment, nullable=False),
+    CheckConstraint(
+        "held >= 0 AND (fee_type <> 'prepaid' OR balance >= held)", name="account_never_oversold"
+    ),
+    Index(None, "name", unique=True),
+    Index(None, "key_hash", unique=True),
+    Index(None, "old_key_hash"),
+)
+
+account_hold = Table(
+    "account_hold",
+    metadata,
+    # a call in progress: its request id
+    Column("id", _uuid, primary_key=True),
+    Column("account_id", _uuid, nullable=False),
+    # look-ups reserved
+    Column("numbers", Integer, nullable=False),
+    # look-ups charged; null: not answered yet. The row goes once the answer is sent
+    Column("charged", Integer),
+    # past this its server is gone: upkeep releases what was reserved
+    Column("until", _moment, nullable=False),
+    Index(None, "until"),
+)
+
+account_movement = Table(
+    "account_movement",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("account_id", _uuid, nullable=False),
+    Column("at", _moment, nullable=False),
+    # opening, topup, charge, refund, released or unsent
+    Column("kind", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    # the account's balance after it
+    Column("balance", BigInteger, nullable=False),
+    Column("request_id", _uuid),
+    Column("note", Text, nullable=False),
+    Index(None, "account_id", "id"),
 )
 
 # What pruned rows added up to; the view ledger_sum, which migrations/ makes, adds the rows still there.
