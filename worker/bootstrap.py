@@ -96,7 +96,9 @@ def build(settings: Settings) -> Presend:
         batch_timeout_seconds=settings.provider_timeout_seconds[1],
         max_connections=2 * slots,
     )
-    publisher = publisher_for(settings.broker_url, stream_length=settings.stream_length)
+    publisher = publisher_for(
+        settings.broker_url, stream_length=settings.stream_length, event_batch=settings.event_batch
+    )
     account = account_id(settings.provider_url, settings.require_apikey())
     store = PostgresStore(database, daily=budget(settings))
     buyer = Buyer(

@@ -93,8 +93,10 @@ class Settings(BaseSettings):
 
     # How long a Celery result is kept
     result_seconds: Annotated[int, Field(ge=1)] = 3600
-    # Events the Redis stream keeps, about
+    # Entries the Redis stream keeps, about; an entry is a message
     stream_length: Annotated[int, Field(ge=1)] = 1_000_000
+    # Most events of one type a message holds; 1: each has its own
+    event_batch: Annotated[int, Field(ge=1, le=1000)] = 1
     # Send Celery task events, which Flower shows
     task_events: bool = True
 

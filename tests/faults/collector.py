@@ -16,6 +16,7 @@ from typing import Any
 import amqp
 import redis
 
+from tests.acceptance.events import events_in
 from tests.faults.evidence import seen
 from tests.services import connect_amqp
 
@@ -25,14 +26,14 @@ _ACK_EACH = 200
 
 
 class EventLog:
-    """One line an event."""
+    """One line an event, whether it came alone or in a batch."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
 
     def write(self, body: bytes) -> None:
-        line = asdict(seen(body)) | {"time": time.time()}
-        os.write(self._file, json.dumps(line).encode() + b"\n")
+        lines = [asdict(seen(event)) | {"time": time.time()} for event in events_in(body)]
+        os.write(self._file, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
 def bind(broker_url: str) -> None:
@@ -79,7 +80,7 @@ def from_stream(broker_url: str, log: EventLog, last: list[Any]) -> None:
             streams: Any = client.xread({EXCHANGE: last[0]}, count=1000, block=200)
             for _, entries in streams:
                 for entry_id, fields in entries:
-                    log.write(fields[b"event"])
+                    log.write(fields.get(b"events") or fields[b"event"])
                     last[0] = entry_id
 
 

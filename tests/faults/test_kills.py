@@ -16,6 +16,7 @@ def test_kills_on_rabbitmq(on_rabbitmq: Scene) -> None:
 
 
 def test_kills_on_redis(on_redis: Scene) -> None:
+    on_redis.settings["event_batch"] = "20"
     report = kills.run(on_redis, messages=2000, kills=4, seconds=8)
     assert report.accepted > 1800
 

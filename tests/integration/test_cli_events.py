@@ -53,8 +53,8 @@ def reroute(reference: str, lane: Lane = Lane.SMS) -> Event:
 PORTED = events.of_port_change(PortChange("13972565391", "CMCC", "CTCC", NOW, NOW, True, "b", "e"))
 
 
-def publish(broker_url: str, *sent: Event) -> None:
-    publisher = publisher_for(broker_url, stream_length=1000)
+def publish(broker_url: str, *sent: Event, event_batch: int = 1) -> None:
+    publisher = publisher_for(broker_url, stream_length=1000, event_batch=event_batch)
     publisher.publish(sent)
     publisher.close()
 
@@ -76,6 +76,13 @@ def test_json_is_what_was_sent(redis_url: str) -> None:
     assert shown.encode() == sent.body + b"\n"
 
 
+def test_a_batch_is_told_event_by_event(redis_url: str) -> None:
+    publish(redis_url, *(sent := [reroute(f"m{number}") for number in range(5)]), event_batch=2)
+    publish(redis_url, PORTED)
+    shown = presend("events", "--last", "4", "--json", env=environment(broker_url=redis_url)).stdout
+    assert shown.encode().splitlines() == [event.body for event in [*sent[-3:], PORTED]]
+
+
 def test_types_are_picked_by_pattern(redis_url: str) -> None:
     publish(redis_url, reroute("m1"), reroute("o1", Lane.RECHARGE), PORTED)
     env = environment(broker_url=redis_url)
@@ -89,13 +96,14 @@ def test_rabbitmq_says_that_it_keeps_none(amqp_url: str) -> None:
     assert "RabbitMQ keeps no past events: --follow" in done.stderr
 
 
-def test_following_shows_what_comes_until_ctrl_c(broker_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("event_batch", [1, 10])
+def test_following_shows_what_comes_until_ctrl_c(broker_url: str, event_batch: int, tmp_path: Path) -> None:
     out = tmp_path / "out"
     stop = threading.Event()
 
     def keep_publishing() -> None:  # following has begun at some moment nobody is told of
         while not stop.wait(0.1):
-            publish(broker_url, reroute("m1"))
+            publish(broker_url, reroute("m1"), event_batch=event_batch)
 
     sender = threading.Thread(target=keep_publishing)
     with out.open("wb") as written:

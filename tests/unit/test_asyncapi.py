@@ -9,11 +9,14 @@ import msgspec
 import pytest
 import yaml
 
+from worker import config
+from worker.errors import SettingsError
 from worker.intake import ARGUMENTS
 from worker.portability.decision import DECISIONS
-from worker.portability.events import NUMBER_PORTED, CheckData, Envelope, PortedData
+from worker.portability.events import CONTENT_TYPE, NUMBER_PORTED, CheckData, Envelope, PortedData
 from worker.portability.records import AnsweredFrom, Status
 from worker.portability.requests import Lane
+from worker.publisher.messages import BATCH_CONTENT_TYPE
 from worker.queues import QUEUE_ARGUMENTS, TASKS
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +44,22 @@ def test_arguments(document: Any, schema: str, lane: Lane) -> None:
 
 def test_event_types(document: Any) -> None:
     sent = {f"{lane}.{decision}" for lane in (Lane.RECHARGE, Lane.SMS) for decision in DECISIONS[lane]}
-    assert set(document["channels"]["events"]["messages"]) == sent | {NUMBER_PORTED}
+    sent |= {NUMBER_PORTED}
+    assert set(document["channels"]["events"]["messages"]) == sent | {f"{each}.batch" for each in sent}
+    assert set(document["channels"]["events"]["messages"]) <= set(document["components"]["messages"])
+
+
+def test_batches(document: Any) -> None:
+    messages, schemas = document["components"]["messages"], document["components"]["schemas"]
+    for name, batch in messages.items():
+        if name.endswith(".batch"):
+            alone = messages[name.removesuffix(".batch")]
+            listed = schemas[batch["payload"]["$ref"].rpartition("/")[2]]
+            assert (alone["contentType"], batch["contentType"]) == (CONTENT_TYPE, BATCH_CONTENT_TYPE)
+            assert listed["items"] == alone["payload"]
+            with pytest.raises(SettingsError, match="PRESEND_EVENT_BATCH"):
+                config.load(event_batch=listed["maxItems"] + 1)
+            assert config.load(event_batch=listed["maxItems"])
 
 
 @pytest.mark.parametrize(("schema", "struct"), [("checkData", CheckData), ("portedData", PortedData)])

@@ -52,6 +52,7 @@ def test_the_document_tells_every_setting_and_its_default(monkeypatch: pytest.Mo
         ("sms_slots", "0", "must be a whole number, at least 1 and at most 64, as 8"),
         ("ledger_days", "x", "must be a whole number, at least 1 and at most 36500, as 90"),
         ("stream_length", "1e6", "must be a whole number, at least 1, as 1000000"),
+        ("event_batch", "1001", "must be a whole number, at least 1 and at most 1000, as 1"),
         ("daily_budget", "1.5", "must be a whole number, at least 0, as 0"),
         ("sms_linger_seconds", "-1", "must be a number, at least 0, as 0.25"),
         ("sms_linger_seconds", "inf", "must be a number, at least 0, as 0.25"),

@@ -1,7 +1,8 @@
 """Step 6: events out, confirmed by the broker. One seam, two brokers.
 
 ``amqp`` sends to the topic exchange ``presend.events``; ``stream`` adds to the Redis stream of that
-name. Both give the event's structured JSON as it is, so a subscriber reads the same on either.
+name. Both give the event's structured JSON as it is, so a subscriber reads the same on either; ``messages``
+says which events share a message.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ class Publisher(Protocol):
         ...
 
 
-def publisher_for(broker_url: str, *, stream_length: int) -> Publisher:
-    """Return the publisher of a broker; nothing is opened until the first event."""
+def publisher_for(broker_url: str, *, stream_length: int, event_batch: int = 1) -> Publisher:
+    """Return the publisher of a broker, with at most ``event_batch`` events a message (1: no batches).
+
+    Nothing is opened until the first event.
+    """
     if broker_url.startswith("redis"):
         from worker.publisher.stream import StreamPublisher  # noqa: PLC0415 - the other broker's client stays out
 
-        return StreamPublisher(broker_url, length=stream_length)
+        return StreamPublisher(broker_url, length=stream_length, event_batch=event_batch)
     from worker.publisher.amqp import AmqpPublisher  # noqa: PLC0415
 
-    return AmqpPublisher(broker_url)
+    return AmqpPublisher(broker_url, event_batch=event_batch)
 
 
 def latest(broker_url: str, count: int) -> list[bytes]:
@@ -46,7 +50,7 @@ def latest(broker_url: str, count: int) -> list[bytes]:
 
 
 def follow(broker_url: str) -> Iterator[bytes]:
-    """Yield the body of every event from now on; an empty body about once a second while none comes."""
+    """Yield every event's body from now on, batched or not; an empty one each second while none comes."""
     if broker_url.startswith("redis"):
         from worker.publisher import stream  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, cast
 
 from amqp.exceptions import AMQPError
@@ -22,6 +22,7 @@ from worker.errors import NotConfirmed
 from worker.portability.events import Event
 from worker.publisher import EVENTS
 from worker.publisher.frames import Frames
+from worker.publisher.messages import bodies_in, together
 
 log = logs.get(__name__)
 
@@ -35,8 +36,9 @@ _BROKEN = (OSError, AMQPError, OperationalError)
 class AmqpPublisher:
     """Publishes batches of events, each on a connection that no other thread uses meanwhile."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str, *, event_batch: int = 1) -> None:
         self._broker_url = broker_url
+        self._event_batch = event_batch
         self._idle: deque[_Channel] = deque()
         self.unrouted: Counter[str] = Counter()
         """Events that nobody subscribes to, by type; they count as sent."""
@@ -49,7 +51,7 @@ class AmqpPublisher:
             channel = self._borrow()
             fresh = channel is None
             try:
-                channel = channel or _Channel(self._broker_url)
+                channel = channel or _Channel(self._broker_url, self._event_batch)
                 left = channel.send(left, deadline)
             except _BROKEN as exc:
                 if channel is not None:
@@ -80,7 +82,8 @@ class AmqpPublisher:
 class _Channel:
     """One connection and its channel in confirm mode; used by one thread at a time."""
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str, event_batch: int) -> None:
+        self._event_batch = event_batch
         # No heartbeat: an idle connection that died is noticed by the next batch, and replaced.
         # A write that the broker does not take, as it does when short of memory, ends like a lost connection.
         self._connection: Any = Connection(
@@ -100,23 +103,25 @@ class _Channel:
         self._transport = amqp.transport
         self._frames = Frames(self._channel.channel_id, EVENTS, frame_max=amqp.frame_max)
         self._sequence = 0
-        # unconfirmed, in the order of their delivery tags
-        self._open: dict[int, Event] = {}
+        # the events of unconfirmed messages, in the order of their delivery tags
+        self._open: dict[int, Sequence[Event]] = {}
         self._refused: list[Event] = []
         self._unrouted: list[str] = []
 
     def send(self, events: Sequence[Event], deadline: float) -> list[Event]:
         """Send events; return those the broker refused or did not confirm before ``deadline``."""
-        for event in events:
+        messages = together(events, self._event_batch)
+        for message in messages:
             self._sequence += 1
-            self._open[self._sequence] = event
-        self._transport.write(b"".join(map(self._frames.of, events)))
+            self._open[self._sequence] = message
+        written = self._frames.of if self._event_batch == 1 else self._frames.of_batch
+        self._transport.write(b"".join(map(written, messages)))
         while self._open and (left := deadline - time.monotonic()) > 0:
             try:
                 self._connection.drain_events(timeout=left)
             except TimeoutError:
                 break
-        unconfirmed = [*self._refused, *self._open.values()]
+        unconfirmed = [*self._refused, *chain.from_iterable(self._open.values())]
         self._refused = []
         return unconfirmed
 
@@ -138,15 +143,14 @@ class _Channel:
     def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
         self._refused += self._settled(delivery_tag, multiple)
 
-    def _on_return(self, _exc: Any, _exchange: str, routing_key: str, _message: Any) -> None:
-        self._unrouted.append(routing_key)
+    def _on_return(self, _exc: Any, _exchange: str, routing_key: str, message: Any) -> None:
+        self._unrouted += [routing_key] * len(bodies_in(_bytes(message.body)))
 
     def _settled(self, delivery_tag: int, multiple: bool) -> list[Event]:
         if not multiple:
-            event = self._open.pop(delivery_tag, None)
-            return [] if event is None else [event]
+            return list(self._open.pop(delivery_tag, ()))
         tags = list(takewhile(lambda tag: tag <= delivery_tag, self._open))
-        return [self._open.pop(tag) for tag in tags]
+        return [event for tag in tags for event in self._open.pop(tag)]
 
 
 def follow(broker_url: str) -> Iterator[bytes]:
@@ -160,7 +164,7 @@ def follow(broker_url: str) -> Iterator[bytes]:
                 queue,
                 channel=channel,
                 no_ack=True,
-                on_message=lambda message: bodies.append(_bytes(message.body)),
+                on_message=lambda message: bodies.extend(bodies_in(_bytes(message.body))),
             )
             with consumer:
                 yield b""

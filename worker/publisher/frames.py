@@ -7,9 +7,10 @@ that costs more than making them (docs/decisions/by-hand-on-the-hot-path.md).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from worker.portability.events import CONTENT_TYPE, Event
+from worker.publisher.messages import BATCH_CONTENT_TYPE, batch_of
 
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _FRAME = struct.Struct(">BHI")  # type, channel, payload bytes
@@ -20,7 +21,8 @@ _PUBLISH = struct.pack(">HHH", _BASIC, 40, 0)  # class, method, reserved
 _MANDATORY = b"\x01"
 _PROPERTIES = struct.Struct(">HHQH")  # class, weight, body bytes, which properties follow
 _CONTENT_TYPE, _DELIVERY_MODE, _MESSAGE_ID, _TYPE, _APP_ID = (1 << bit for bit in (15, 12, 7, 5, 3))
-_WHICH = _CONTENT_TYPE | _DELIVERY_MODE | _MESSAGE_ID | _TYPE | _APP_ID
+_OF_BATCH = _CONTENT_TYPE | _DELIVERY_MODE | _TYPE | _APP_ID
+_OF_EVENT = _OF_BATCH | _MESSAGE_ID
 _PERSISTENT = b"\x02"
 
 
@@ -30,7 +32,8 @@ def _short(text: str) -> bytes:
     return bytes([len(encoded)]) + encoded
 
 
-_TYPE_AND_MODE = _short(CONTENT_TYPE) + _PERSISTENT
+_EVENT_AND_MODE = _short(CONTENT_TYPE) + _PERSISTENT
+_BATCH_AND_MODE = _short(BATCH_CONTENT_TYPE) + _PERSISTENT
 _APP = _short("presend")
 
 
@@ -41,19 +44,37 @@ class Frames:
         self._channel = channel
         self._exchange = _short(exchange)
         self._most = frame_max - _AROUND_PAYLOAD
-        # by event type: the first frame, and the last properties
+        # by event type
         self._of_type: dict[str, tuple[bytes, bytes]] = {}
 
-    def of(self, event: Event) -> bytes:
-        """The frames that publish an event."""
-        if event.type not in self._of_type:
-            key = _short(event.type)
+    def of(self, message: Sequence[Event]) -> bytes:
+        """The frames that publish an event by itself, the only one of its message."""
+        (event,) = message
+        publish, type_and_app = self._around(event.type)
+        return self._message(
+            publish, _OF_EVENT, _EVENT_AND_MODE + _short(event.id) + type_and_app, event.body
+        )
+
+    def of_batch(self, message: Sequence[Event]) -> bytes:
+        """The frames that publish events of one type as a batch.
+
+        It has no message id: sent again in other company it is another message.
+        """
+        publish, type_and_app = self._around(message[0].type)
+        body = batch_of(event.body for event in message)
+        return self._message(publish, _OF_BATCH, _BATCH_AND_MODE + type_and_app, body)
+
+    def _around(self, event_type: str) -> tuple[bytes, bytes]:
+        """What is the same for all messages of a type: the first frame, and the last properties."""
+        if event_type not in self._of_type:
+            key = _short(event_type)
             publish = self._frame(_METHOD, _PUBLISH + self._exchange + key + _MANDATORY)
-            self._of_type[event.type] = publish, key + _APP
-        publish, type_and_app = self._of_type[event.type]
-        properties = _PROPERTIES.pack(_BASIC, 0, len(event.body), _WHICH)
-        header = self._frame(_HEADER, properties + _TYPE_AND_MODE + _short(event.id) + type_and_app)
-        return b"".join([publish, header, *self._body(event.body)])
+            self._of_type[event_type] = publish, key + _APP
+        return self._of_type[event_type]
+
+    def _message(self, publish: bytes, which: int, properties: bytes, body: bytes) -> bytes:
+        header = self._frame(_HEADER, _PROPERTIES.pack(_BASIC, 0, len(body), which) + properties)
+        return b"".join([publish, header, *self._body(body)])
 
     def _body(self, body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), self._most):

@@ -1,4 +1,7 @@
-"""Events to the Redis stream ``presend.events``, field ``event``, in the broker's database."""
+"""Events to the Redis stream ``presend.events``, in the broker's database.
+
+An entry's only field is ``event`` or, where events are batched, ``events``, a batch of one type.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from worker.errors import NotConfirmed
 from worker.portability.events import Event
 from worker.portability.mentions import Mentions
 from worker.publisher import EVENTS
+from worker.publisher.messages import batch_of, bodies_in, together
 
-_FIELD = "event"
+_FIELD, _BATCH_FIELD = "event", "events"
 _BLOCK_MILLISECONDS = 1000
 _AT_ONCE = 1000
 
@@ -22,18 +26,20 @@ _AT_ONCE = 1000
 class StreamPublisher:
     """Adds batches of events to the stream, trimmed near ``length``."""
 
-    def __init__(self, broker_url: str, *, length: int) -> None:
+    def __init__(self, broker_url: str, *, length: int, event_batch: int = 1) -> None:
         # One retry, for a connection that died idle; more would outlast the relay's patience.
         self._redis = redis.Redis.from_url(broker_url, socket_timeout=5, retry=Retry(NoBackoff(), 1))
         self._length = length
+        self._event_batch = event_batch
 
     def publish(self, events: Sequence[Event]) -> None:
         """Add events in one round trip; the server's replies are the confirms."""
         if not events:
             return
         pipe = self._redis.pipeline(transaction=False)
-        for event in events:
-            pipe.xadd(EVENTS, {_FIELD: event.body}, maxlen=self._length, approximate=True)
+        for message in together(events, self._event_batch):
+            entry = _entry([event.body for event in message], batched=self._event_batch > 1)
+            pipe.xadd(EVENTS, entry, maxlen=self._length, approximate=True)
         try:
             pipe.execute()
         except redis.RedisError as exc:
@@ -56,32 +62,56 @@ def follow(broker_url: str) -> Iterator[bytes]:
                 continue
             for entry_id, fields in streams[0][1]:
                 last = entry_id
-                yield fields[_FIELD.encode()]
+                yield from _bodies(fields)
 
 
 def latest(broker_url: str, count: int) -> list[bytes]:
     """Return the bodies of the newest ``count`` events, oldest first."""
     with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
-        newest: Any = client.xrevrange(EVENTS, count=count)
-    return [fields[_FIELD.encode()] for _, fields in reversed(newest)]
+        found: list[bytes] = []  # the newest first
+        before: Any = "+"
+        while len(found) < count and (
+            entries := client.xrevrange(EVENTS, max=before, count=min(count - len(found), _AT_ONCE))
+        ):
+            before = b"(" + entries[-1][0]
+            for _, fields in entries:
+                found += reversed(_bodies(fields))
+    return found[:count][::-1]
 
 
 def erase(broker_url: str, mentions: Mentions, *, dry_run: bool = False) -> int:
-    """Delete the stream's events that mention a number; return how many those are."""
+    """Delete the stream's events that mention a number; return how many those are.
+
+    What else a batch holds is added again before the batch goes: its events may come twice.
+    """
     found = 0
     with redis.Redis.from_url(broker_url, socket_timeout=5) as client:
-        after: Any = "-"
-        while entries := client.xrange(EVENTS, min=after, count=_AT_ONCE):
+        after, last = "-", _last_id(client)
+        while entries := client.xrange(EVENTS, min=after, max=last, count=_AT_ONCE):
             after = b"(" + entries[-1][0]
-            ids = [
-                entry_id
-                for entry_id, fields in entries
-                if any(mentions.in_body(value) for value in fields.values())
-            ]
-            found += len(ids)
-            if ids and not dry_run:
-                client.xdel(EVENTS, *ids)
+            pipe = client.pipeline()
+            for entry_id, fields in entries:
+                bodies = _bodies(fields)
+                others = [body for body in bodies if not mentions.in_body(body)]
+                if len(others) == len(bodies):
+                    continue
+                found += len(bodies) - len(others)
+                if others:
+                    pipe.xadd(EVENTS, _entry(others, batched=True))
+                pipe.xdel(EVENTS, entry_id)
+            if not dry_run:
+                pipe.execute()
     return found
+
+
+def _entry(bodies: Sequence[bytes], *, batched: bool) -> dict[Any, Any]:
+    return {_BATCH_FIELD: batch_of(bodies)} if batched else {_FIELD: bodies[0]}
+
+
+def _bodies(fields: dict[bytes, bytes]) -> list[bytes]:
+    """The events of an entry, whichever form it has."""
+    batch = fields.get(_BATCH_FIELD.encode())
+    return [fields[_FIELD.encode()]] if batch is None else bodies_in(batch)
 
 
 def _last_id(client: redis.Redis) -> Any:

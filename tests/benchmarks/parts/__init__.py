@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.parts import drain, idle_precheck, profile, prune
+from tests.benchmarks.parts import drain, event_batches, idle_precheck, profile, prune
 
 PARTS: dict[str, Callable[[Ground], None]] = {
     "drain": drain.on_rabbitmq,
     "drain-redis": drain.on_redis,
     "drain-latency": drain.with_latency,
+    "event-batches": event_batches.run,
     "profile": profile.run,
     "idle-precheck": idle_precheck.run,
     "prune": prune.run,

@@ -28,6 +28,7 @@ class Ratio(NamedTuple):
 
 
 _QUIET = {"PRESEND_TASK_EVENTS": "false"}
+_BATCHED = {"PRESEND_EVENT_BATCH": "1000"}
 _CONFIRM, _TRANSACTION = {"RIVAL_EVENTS": "confirm"}, {"RIVAL_EVENTS": "transaction"}
 _FOUR, _TWELVE = {"RIVAL_CONCURRENCY": "4"}, {"RIVAL_CONCURRENCY": "12"}
 
@@ -54,6 +55,7 @@ _ON_RABBITMQ = (
     Contestant("raw, classic", RAW, 100_000, queue="classic"),
     _MANY,
     _MANY.but("presend, many, events to quorum", events="quorum"),
+    _MANY.but("presend, many, batched events", settings=_QUIET | _BATCHED),
     _CONFIRMED.but("celery-batches, many, confirms", many=True, items=60_000),
     _TRANSACTED.but("celery-batches, many, transactions", many=True, items=100_000),
 )
@@ -69,6 +71,7 @@ _RABBITMQ_RATIOS = (
     Ratio("", "presend", "a task a number"),
     Ratio("", "presend, events to quorum", "presend"),
     Ratio("", "presend, many, events to quorum", "presend, many"),
+    Ratio("", "presend, many, batched events", "presend, many"),
     Ratio("", "presend, results wanted", "presend"),
 )
 
@@ -78,10 +81,12 @@ _ON_REDIS = (
     _BATCHES_REDIS,
     _EACH.but("a task a number", on_redis=True),
     _MANY.but("presend, many", on_redis=True),
+    _MANY.but("presend, many, batched events", on_redis=True, settings=_QUIET | _BATCHED),
     _BATCHES_REDIS.but("celery-batches, many", many=True, items=150_000),
 )
 _REDIS_RATIOS = (
     Ratio("2: 1.5 (1.2)", "presend, many", "celery-batches, many"),
+    Ratio("2, tuned: 3", "presend, many, batched events", "celery-batches, many"),
     Ratio("", "presend", "celery-batches"),
     Ratio("", "presend", "a task a number"),
 )
