@@ -17,11 +17,10 @@ from worker import (
     logs,
     redis_broker,
 )
-from worker.carrier.protocol import MAX_BATCH
 from worker.config import Settings
 from worker.consumer import Drain, LeaveStoppedLanes
 from worker.portability.requests import Lane
-from worker.queues import lane_queues
+from worker.queues import lane_queues, prefetch
 
 
 class PresendApp(Celery):
@@ -38,7 +37,7 @@ class PresendApp(Celery):
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return what Celery has to know, given what presend was told."""
-    prefetch = MAX_BATCH * (max(settings.slots(lane) for lane in (Lane.RECHARGE, Lane.SMS)) + 1)
+    slots = max(settings.slots(lane) for lane in (Lane.RECHARGE, Lane.SMS))
     return {
         "broker_url": settings.broker_url,
         "result_backend": settings.redis_url,
@@ -58,7 +57,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Messages are gathered on the consumer's thread and batches run on threads of the lane's own.
         "worker_pool": "solo",
         "worker_concurrency": 1,
-        "worker_prefetch_multiplier": prefetch,
+        "worker_prefetch_multiplier": prefetch(slots),
         "worker_send_task_events": settings.task_events,
         "worker_enable_prefetch_count_reduction": False,
         # Ours cannot be cancelled; Celery warns about its own default otherwise.

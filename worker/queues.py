@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kombu import Exchange, Queue
 
+from worker.carrier.protocol import MAX_BATCH
 from worker.portability.requests import Lane
 
 DEAD_QUEUE = "presend.dead"
@@ -45,6 +46,11 @@ QUEUE_ARGUMENTS = {
 }
 
 _DEFAULT_EXCHANGE = Exchange("")
+
+
+def prefetch(slots: int) -> int:
+    """Return how many messages a process holds: a batch for every slot, and one that gathers."""
+    return MAX_BATCH * (slots + 1)
 
 
 def lane_queues(*, redis: bool) -> list[Queue]:

@@ -21,7 +21,8 @@ from worker.storage.calls import Call
 from worker.storage.ids import new_id
 from worker.storage.store import Claim, Store
 
-_POLL_SECONDS = 0.02
+POLL_SECONDS = 0.02
+"""After so long it is looked again whether the call that others wait for has ended."""
 _LONG_WAIT_SECONDS = 1.0
 """Past this, the call that others wait for is looked at: its process may have died."""
 
@@ -105,7 +106,7 @@ class Sharing:
                 for one in batch.by_key[waiter.request.key]:
                     _note_sharing(one, now, sent_at)
                 longest = max(longest, now - (waiter.sharing_since or now))
-                batch.postpone(waiter, _POLL_SECONDS)
+                batch.postpone(waiter, POLL_SECONDS)
         if longest > _LONG_WAIT_SECONDS and now - self._looked_at > _LONG_WAIT_SECONDS:
             self._looked_at = now
             self.store.give_up_dead_calls()

@@ -11,6 +11,7 @@ import click
 
 _COMMANDS = {
     "demo": "worker.cli.demo",
+    "simulate": "worker.cli.simulate",
     "worker": "worker.cli.worker",
     "submit": "worker.cli.submit",
     "check": "worker.cli.check",
