@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 from uuid import uuid4
@@ -41,7 +41,7 @@ def fill(broker_url: str, count: int, *, many: bool, results: bool = False) -> i
     bodies: list[dict[str, Any]] = (
         [{"items": wanted[begin : begin + MANY]} for begin in range(0, count, MANY)] if many else list(wanted)
     )
-    messages = _messages("sms.recheck_many" if many else "sms.recheck", bodies, results=results)
+    messages = written("sms.recheck_many" if many else "sms.recheck", bodies, results=results)
     (_to_redis if broker_url.startswith("redis") else _to_rabbitmq)(broker_url, messages)
     return len(bodies)
 
@@ -57,27 +57,43 @@ def declare(broker_url: str, *, queue_type: str = "quorum") -> None:
         channel.queue_declare(QUEUE, durable=True, auto_delete=False, arguments=arguments)
 
 
-def _messages(
-    task: str, arguments: list[dict[str, Any]], *, results: bool
-) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
+Written = tuple[dict[str, Any], dict[str, Any], str]
+
+
+def written(task: str, arguments: Iterable[dict[str, Any]], *, results: bool = False) -> Iterator[Written]:
     """Headers, properties and body of each; what Celery writes once is written once here too."""
     app = Celery("producer")
-    written: Any = app.amqp.as_task_v2(
+    first: Any = app.amqp.as_task_v2(
         "id", task, args=(), kwargs={}, ignore_result=not results, argsrepr="()", kwargsrepr="{}"
     )
     for one in arguments:
         task_id = str(uuid4())
         shown = repr(one)
-        headers = written.headers | {
+        headers = first.headers | {
             "id": task_id,
             "root_id": task_id,
             "kwargsrepr": shown if len(shown) < 1024 else shown[:1020] + "...}",
         }
-        body = json.dumps([[], one, written.body[2]])
-        yield headers, {"correlation_id": task_id, "reply_to": written.properties["reply_to"]}, body
+        body = json.dumps([[], one, first.body[2]])
+        yield headers, {"correlation_id": task_id, "reply_to": first.properties["reply_to"]}, body
 
 
-def _to_rabbitmq(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, Any], str]]) -> None:
+def for_rabbitmq(message: Written) -> amqp.Message:
+    """What Celery would publish of it."""
+    headers, properties, body = message
+    return amqp.Message(
+        body,
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        priority=0,
+        application_headers=headers,
+        correlation_id=properties["correlation_id"],
+        reply_to=properties["reply_to"] or "",
+    )
+
+
+def _to_rabbitmq(url: str, messages: Iterator[Written]) -> None:
     """Publish with the broker's confirms, many in flight."""
     with closing(connect_amqp(url)) as connection:
         channel = connection.channel()
@@ -93,20 +109,8 @@ def _to_rabbitmq(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, An
 
         channel.events["basic_ack"].add(note)
         channel.events["basic_nack"].add(refuse)
-        for headers, properties, body in messages:
-            channel.basic_publish(
-                amqp.Message(
-                    body,
-                    content_type="application/json",
-                    content_encoding="utf-8",
-                    delivery_mode=2,
-                    priority=0,
-                    application_headers=headers,
-                    correlation_id=properties["correlation_id"],
-                    reply_to=properties["reply_to"] or "",
-                ),
-                routing_key=QUEUE,
-            )
+        for message in messages:
+            channel.basic_publish(for_rabbitmq(message), routing_key=QUEUE)
             sent += 1
             while sent - confirmed >= _IN_FLIGHT:
                 connection.drain_events(timeout=30)
@@ -115,7 +119,7 @@ def _to_rabbitmq(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, An
             pass
 
 
-def _to_redis(url: str, messages: Iterator[tuple[dict[str, Any], dict[str, Any], str]]) -> None:
+def _to_redis(url: str, messages: Iterator[Written]) -> None:
     """Push what kombu would push."""
     with Connection(url) as connection, redis.Redis.from_url(url) as client:
         channel: Any = connection.channel()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.simulation.outcome import LaneOutcome, Outcome
     from worker.simulation.scenario import Costs, LanePlan, Scenario
 
-_BUSY = 0.9
+_BUSY = 0.8
 _EPILOG = """\b
 Examples:
   presend simulate --sms-rate 1000 --recharge-rate 50

@@ -55,6 +55,11 @@ class LaneRecord:
         came = end.sent - half.sent
         return end.undecided - half.undecided <= max(_FEW, _GROWS * came) if self.plan.rate else None
 
+    @property
+    def ended_at(self) -> float:
+        """When the last was decided."""
+        return self.decided_at[-1] if self.decided_at else 0.0
+
     def seen(self) -> Seen:
         """What has been sent and decided by now."""
         return Seen(self.sent, self.sent - len(self.decided_at))
@@ -62,15 +67,16 @@ class LaneRecord:
     def outcome(self, half: Seen, end: Seen, *, core_seconds: float) -> LaneOutcome:
         """Sum it up, once everything is decided."""
         waits = array("d", sorted(self.waits))
-        span = self.decided_at[-1] if waits else 0.0
+        span = self.ended_at
         workers = max(1, self.plan.workers)
         return LaneOutcome(
             decided=len(waits),
-            throughput=_rate(self.decided_at),
+            seconds=span,
+            throughput=rate(self.decided_at),
             wait_mean=sum(waits) / len(waits) if waits else 0.0,
-            wait_p50=_quantile(waits, 0.5),
-            wait_p99=_quantile(waits, 0.99),
-            wait_p999=_quantile(waits, 0.999),
+            wait_p50=quantile(waits, 0.5),
+            wait_p99=quantile(waits, 0.99),
+            wait_p999=quantile(waits, 0.999),
             wait_max=waits[-1] if waits else 0.0,
             batch=self.batched_items / self.batches if self.batches else 0.0,
             expired=self.expired,
@@ -92,6 +98,8 @@ class LaneOutcome:
     """One lane's figures; times are seconds, rates items a second."""
 
     decided: int
+    # until the last was decided
+    seconds: float
     throughput: float
     wait_mean: float
     wait_p50: float
@@ -121,16 +129,16 @@ class Outcome:
     overtaken: int
     fewest_look_ups: int
     calls: int
-    # from the first message to the last decision
+    # until the last was decided
     seconds: float
 
 
-def _quantile(ordered: array[float], share: float) -> float:
+def quantile(ordered: array[float], share: float) -> float:
     """The value that so large a share of the sorted ones does not exceed."""
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))] if ordered else 0.0
 
 
-def _rate(decided_at: array[float]) -> float:
+def rate(decided_at: array[float]) -> float:
     """Items a second between the first and the last tenth; 0 where there are too few to tell."""
     first, last = int(len(decided_at) * _SETTLING_IN), int(len(decided_at) * (1 - _SETTLING_IN))
     if last <= first or decided_at[last] <= decided_at[first]:

@@ -35,7 +35,7 @@ def simulate(scenario: Scenario, traffic: Mapping[Lane, Iterable[Message]] | Non
         overtaken=answers.overtaken,
         fewest_look_ups=answers.fewest,
         calls=answers.calls,
-        seconds=agenda.now,
+        seconds=max(running.record.ended_at for running in lanes.values()),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.parts import drain, event_batches, idle_precheck, profile, prune
+from tests.benchmarks.parts import drain, event_batches, idle_precheck, profile, prune, simulation, size
+
 
 PARTS: dict[str, Callable[[Ground], None]] = {
     "drain": drain.on_rabbitmq,
@@ -15,4 +16,6 @@ PARTS: dict[str, Callable[[Ground], None]] = {
     "profile": profile.run,
     "idle-precheck": idle_precheck.run,
     "prune": prune.run,
+    "simulation": simulation.run,
+    "size": size.run,
 }
