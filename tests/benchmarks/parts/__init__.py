@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.parts import drain, event_batches, idle_precheck, profile, prune, simulation, size
 
-
 PARTS: dict[str, Callable[[Ground], None]] = {
     "drain": drain.on_rabbitmq,
     "drain-redis": drain.on_redis,
