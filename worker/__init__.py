@@ -10,5 +10,6 @@ The one way data flows, and where each step lives:
 6. ``publisher``    events with confirms; then the messages are acknowledged, last of all
 
 ``pipeline`` reads like these six lines. ``bootstrap`` builds it from ``config``; ``app`` is the Celery app;
+``serve`` answers the provider's own contract over the same pipeline, lane ``direct``;
 ``upkeep`` is the one process that sends what was left unsent and sweeps up after crashes.
 """

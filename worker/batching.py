@@ -101,6 +101,8 @@ class Batcher:
     # monotonic seconds
     clock: Callable[[], float]
     cap: int = MAX_BATCH
+    # added to the linger for each busy slot: the busier, the fuller the next batch
+    linger_seconds_a_busy_slot: float = 0.0
     # while true no batch starts
     stopped: bool = field(default=False, init=False)
     busy: int = field(default=0, init=False)
@@ -266,7 +268,8 @@ class Batcher:
             return None
         oldest = next(iter(self._groups.values()))[0].arrived_at
         full = len(self._groups) >= self.cap
-        return max(self._paused_until, 0.0 if full else oldest + self.linger_seconds)
+        linger = self.linger_seconds + self.busy * self.linger_seconds_a_busy_slot
+        return max(self._paused_until, 0.0 if full else oldest + linger)
 
     def _take(self) -> list[Waiter]:
         cap = self.cap

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
 
     # A recharge not decided this long after its receipt is unverified, reason expired
     recharge_expiry_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    # A call of the front door not answered this long after its receipt is told -8
+    direct_deadline_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     # How long a recharge waits for another call in flight for its number before it buys itself
     recharge_share_wait_seconds: Seconds = 0.3
     # An sms past this attempt is given up

@@ -49,6 +49,7 @@ class LaneRunner:
         settle: Settle,
         suspects: Suspects,
         started: Started = lambda _waiters: None,
+        linger_seconds_a_busy_slot: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lane = lane
@@ -56,7 +57,12 @@ class LaneRunner:
         self._settle = settle
         self._suspects = suspects
         self._started = started
-        self._batcher = Batcher(slots=slots, linger_seconds=linger_seconds, clock=clock)
+        self._batcher = Batcher(
+            slots=slots,
+            linger_seconds=linger_seconds,
+            clock=clock,
+            linger_seconds_a_busy_slot=linger_seconds_a_busy_slot,
+        )
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False

@@ -47,8 +47,13 @@ class Pipeline:
         self._account = account
         self._now = now
 
-    def run_batch(self, waiters: Sequence[Waiter]) -> BatchOutcome:
-        """Decide a batch of one lane's requests: one look, one purchase, one transaction, its events."""
+    def run_batch(
+        self, waiters: Sequence[Waiter], *, told: Callable[[BatchOutcome], None] = lambda _outcome: None
+    ) -> BatchOutcome:
+        """Decide a batch of one lane's requests: one look, one purchase, one transaction, its events.
+
+        ``told`` is given the outcome before the events go out, for callers whom these do not concern.
+        """
         batch = Batch.of(waiters, self._now())
         known = self._look_up(batch)
         self._answer_without_asking(batch, known)
@@ -63,7 +68,9 @@ class Pipeline:
             self._keep(batch, purchase)
             raise
         self._settle(batch, purchase)
-        self._publish(batch)
+        decided = batch.decided()
+        told(batch.outcome)
+        self._publish(batch, decided)
         return batch.outcome
 
     def run_one(self, request: CheckRequest) -> CheckedRequest:
@@ -173,9 +180,9 @@ class Pipeline:
         if purchase is not None:
             self._store.settle(_settlement(batch, purchase))
 
-    def _publish(self, batch: Batch) -> None:
+    def _publish(self, batch: Batch, decided: Sequence[CheckedRequest]) -> None:
         """Send the events; what the broker does not confirm in time is the relay's."""
-        outgoing = [events.of_check(row) for row in batch.decided() if row.lane is not Lane.DIRECT]
+        outgoing = [events.of_check(row) for row in decided if row.lane is not Lane.DIRECT]
         outgoing += [events.of_port_change(change) for change in batch.changes]
         try:
             self._publisher.publish(outgoing)

@@ -86,19 +86,28 @@ class Upkeep:
             stop.wait(_ROUND_SECONDS)
 
     def once(self) -> None:
-        """One round of every chore; one that fails does not keep the others from their turn."""
-        for chore in (
+        """One round of every chore."""
+        self._do(
             self.relay,
             self.give_up_dead_calls,
             self.release_holds,
             self.watch_gate,
             self.empty_dead_queue,
             self.prune,
-        ):
+        )
+
+    def for_direct_callers(self, stop: Event) -> None:
+        """Do what the front door needs until ``stop``, without the lock: no worker need run beside it."""
+        while not stop.wait(_BALANCE_SECONDS):
+            self._do(self.relay, self.give_up_dead_calls, self.release_holds, self.watch_gate)
+
+    def _do(self, *chores: Callable[[], object]) -> None:
+        """One round; a chore that fails does not keep the others from their turn."""
+        for chore in chores:
             try:
                 chore()
             except (StorageUnavailable, CarrierError, NotConfirmed, OSError, OperationalError) as exc:
-                log.warning("chore_failed", chore=chore.__name__, error=str(exc))
+                log.warning("chore_failed", chore=getattr(chore, "__name__", ""), error=str(exc))
         self._publisher.close()  # it is needed a few times a day
 
     def relay(self, *, older_than_seconds: float = _RELAY_AFTER_SECONDS) -> int:

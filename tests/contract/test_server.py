@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.conftest import Served
 from worker.carrier.protocol import CarrierLookup, FeeType
-from worker.carrier.server import carrier_app
+from worker.carrier.server import InThreads, carrier_app
 from worker.carrier.wire.codes import Code
 from worker.sandbox.faults import Fault
 from worker.sandbox.provider import DEFAULT_APIKEY, Account
@@ -180,7 +180,7 @@ def test_a_defect_of_the_look_up_is_told_as_a_system_error() -> None:
         raise RuntimeError(apikey)
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(carrier_app(broken), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(carrier_app(InThreads(broken)), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post("/carrier", data={"apikey": KEY, "mobile": MOBILE})
 

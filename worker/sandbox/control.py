@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from worker.carrier.protocol import FeeType
-from worker.carrier.server import carrier_app
+from worker.carrier.server import InThreads, carrier_app
 from worker.carrier.wire.spellings import APIKEY_LENGTH
 from worker.portability import operators
 from worker.sandbox.faults import Fault
@@ -64,7 +64,7 @@ class LatencyChange(msgspec.Struct, forbid_unknown_fields=True):
 def sandbox_app(sandbox: Sandbox) -> ASGIApp:
     """Everything the sandbox serves over HTTP."""
     control = _Control(sandbox)
-    app = carrier_app(sandbox.account, threads=THREADS, extra_routes=control.routes())
+    app = carrier_app(InThreads(sandbox.account, threads=THREADS), extra_routes=control.routes())
     return Unruly(app, sandbox.faults)
 
 

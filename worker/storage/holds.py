@@ -9,7 +9,7 @@ only where its hold still stands. Each function takes many calls at once, in one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -112,17 +112,18 @@ _LOCK_BY_KEY = text("""
     WHERE key_hash = ANY(CAST(:hashes AS text[])) OR old_key_hash = ANY(CAST(:hashes AS text[]))
     ORDER BY id FOR UPDATE
 """)
+# Not waited for on the disk: a hold that Postgres forgets in a crash is one its call cannot be charged by.
 _RESERVE = text("""
+    WITH holding AS (
+        INSERT INTO account_hold (id, account_id, numbers, until)
+        SELECT id, account_id, numbers, now() + :seconds * interval '1 second'
+        FROM unnest(CAST(:call AS uuid[]), CAST(:account_id AS uuid[]), CAST(:numbers AS integer[]))
+             AS n(id, account_id, numbers)
+    ), relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
     UPDATE account a SET held = n.held, calls_until = n.calls_until
     FROM unnest(CAST(:id AS uuid[]), CAST(:held AS bigint[]), CAST(:calls_until AS timestamptz[]))
-         AS n(id, held, calls_until)
+         AS n(id, held, calls_until), relaxed
     WHERE a.id = n.id
-""")
-_HOLD = text("""
-    INSERT INTO account_hold (id, account_id, numbers, until)
-    SELECT id, account_id, numbers, now() + :seconds * interval '1 second'
-    FROM unnest(CAST(:id AS uuid[]), CAST(:account_id AS uuid[]), CAST(:numbers AS integer[]))
-         AS n(id, account_id, numbers)
 """)
 _CHARGE = text("""
     UPDATE account_hold h SET charged = least(n.charge, h.numbers)
@@ -145,17 +146,17 @@ _LEFT_BEHIND = text("""
 """)
 _LOCK = text("SELECT id, balance FROM account WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE")
 _CHANGE = text("""
+    WITH moved AS (
+        INSERT INTO account_movement (account_id, at, kind, amount, balance, request_id, note)
+        SELECT account_id, now(), kind, amount, balance, request_id, note
+        FROM unnest(CAST(:account_id AS uuid[]), CAST(:kind AS text[]), CAST(:amount AS bigint[]),
+                    CAST(:after AS bigint[]), CAST(:request_id AS uuid[]), CAST(:note AS text[]))
+             AS n(account_id, kind, amount, balance, request_id, note)
+    )
     UPDATE account a SET balance = n.balance, held = a.held - n.released
     FROM unnest(CAST(:id AS uuid[]), CAST(:balance AS bigint[]), CAST(:released AS bigint[]))
          AS n(id, balance, released)
     WHERE a.id = n.id
-""")
-_MOVE = text("""
-    INSERT INTO account_movement (account_id, at, kind, amount, balance, request_id, note)
-    SELECT account_id, now(), kind, amount, balance, request_id, note
-    FROM unnest(CAST(:account_id AS uuid[]), CAST(:kind AS text[]), CAST(:amount AS bigint[]),
-                CAST(:balance AS bigint[]), CAST(:request_id AS uuid[]), CAST(:note AS text[]))
-         AS n(account_id, kind, amount, balance, request_id, note)
 """)
 
 
@@ -247,6 +248,7 @@ def _left_behind(request_id: str, account_id: str, numbers: int, charged: int | 
 
 def _store(connection: Connection, rows: Sequence[_Row], hold_seconds: float) -> None:
     changed = [row for row in rows if row.holds or row.calls_a_minute is not None]
+    holds = [(row.id, call) for row in rows for call in row.holds]
     if changed:
         connection.execute(
             _RESERVE,
@@ -254,14 +256,7 @@ def _store(connection: Connection, rows: Sequence[_Row], hold_seconds: float) ->
                 "id": array(row.id for row in changed),
                 "held": array(row.held for row in changed),
                 "calls_until": array(row.calls_until for row in changed),
-            },
-        )
-    holds = [(row.id, call) for row in rows for call in row.holds]
-    if holds:
-        connection.execute(
-            _HOLD,
-            {
-                "id": array(call.request_id for _, call in holds),
+                "call": array(call.request_id for _, call in holds),
                 "account_id": array(account_id for account_id, _ in holds),
                 "numbers": array(call.numbers for _, call in holds),
                 "seconds": hold_seconds,
@@ -290,25 +285,14 @@ def _apply(connection: Connection, lines: Sequence[_Line]) -> None:
             "id": array(balances),
             "balance": array(balances.values()),
             "released": array(released[each] for each in balances),
+            "account_id": array(line.account_id for line, _ in moved),
+            "kind": array(line.kind for line, _ in moved),
+            "amount": array(line.amount for line, _ in moved),
+            "after": array(after for _, after in moved),
+            "request_id": array(line.request_id for line, _ in moved),
+            "note": array(line.note for line, _ in moved),
         },
     )
-    _write_down(connection, moved)
-
-
-def _write_down(connection: Connection, moved: Iterable[tuple[_Line, int]]) -> None:
-    moved = list(moved)
-    if moved:
-        connection.execute(
-            _MOVE,
-            {
-                "account_id": array(line.account_id for line, _ in moved),
-                "kind": array(line.kind for line, _ in moved),
-                "amount": array(line.amount for line, _ in moved),
-                "balance": array(balance for _, balance in moved),
-                "request_id": array(line.request_id for line, _ in moved),
-                "note": array(line.note for line, _ in moved),
-            },
-        )
 
 
 def _plain(value: Any) -> Any:

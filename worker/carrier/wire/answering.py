@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from worker.carrier.protocol import MAX_BATCH, Answer, Balance, Unanswered
+from worker.carrier.protocol import Answer, Balance, Unanswered
 from worker.carrier.wire.codes import Code, refusal
 from worker.carrier.wire.spellings import (
     APIKEY,
@@ -107,12 +107,6 @@ def read_batch(body: bytes) -> BatchRequest:
     return BatchRequest(_apikey(document.get(BATCH_APIKEY)), mobiles)
 
 
-def check_size(request: BatchRequest) -> None:
-    """Raise the refusal -10 for more than 1000 numbers."""
-    if len(request.mobiles) > MAX_BATCH:
-        raise refusal(Code.TOO_MANY)
-
-
 def shape_code(mobile: object) -> Code | None:
     """What is wrong with a number by its shape alone; None if it may be asked.
 
@@ -125,10 +119,10 @@ def shape_code(mobile: object) -> Code | None:
     return None if _MOBILE_SHAPE(mobile) else Code.NOT_A_MOBILE
 
 
-def write_single(answer: Answer) -> bytes:
+def write_single(answer: Answer | Unanswered) -> bytes:
     """The answer of ``/carrier``."""
-    if answer.code != Code.SUCCESS:
-        return write_refusal(answer.code)
+    if isinstance(answer, Unanswered) or answer.code != Code.SUCCESS:
+        return _encode(_refused(answer.code))
     return _encode(_Found(0, _SUCCESS, _SingleResult(*_fields(answer))))
 
 
@@ -142,9 +136,9 @@ def write_balance(balance: Balance) -> bytes:
     return _encode(_Found(0, _SUCCESS, _Account(FEE_TYPES[balance.fee_type], str(balance.balance))))
 
 
-def write_refusal(code: int) -> bytes:
+def write_refusal(code: int, *, reason: str | None = None) -> bytes:
     """An answer that is only a code and its reason; one that is not in the table is written as -8."""
-    return _encode(_refused(code))
+    return _encode(_refused(code) if reason is None else _Refused(code, reason))
 
 
 def _item(entry: Answer | Unanswered) -> _Found | _Refused:

@@ -1,0 +1,63 @@
+"""``presend serve``: the provider's contract, answered by presend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from worker.cli.failures import Failure
+
+_EPILOG = """\b
+Example:
+  presend db upgrade
+  presend account create shop --balance 10000     prints the account's key
+  presend serve --port 8500 --tls-port 8543 --certfile cert.pem --keyfile key.pem
+  curl -d apikey=KEY -d mobile=13972565391 http://127.0.0.1:8500/carrier
+
+\b
+It buys with PRESEND_PROVIDER_APIKEY, needs no running worker, and ends on SIGTERM once the calls in
+progress are answered. docs/front-door.md says more. Exit code 78: a setting is wrong.
+"""
+_EXIT_CONFIG = 78
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("serve", epilog=_EPILOG, short_help="Answer the provider's contract over HTTP.")
+@click.option("--port", default=8500, show_default=True, type=click.IntRange(0, 65535), help="For http.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--tls-port", type=click.IntRange(0, 65535), help="For https, at the same time.")
+@click.option("--certfile", type=_file, help="Certificate chain for https, PEM.")
+@click.option("--keyfile", type=_file, help="Its private key, PEM.")
+def serve(port: int, host: str, tls_port: int | None, certfile: Path | None, keyfile: Path | None) -> None:
+    """Serve /carrier, /carrier_batch and /balance to everyone who has an account."""
+    from worker import bootstrap, config, logs, memory
+    from worker.errors import SettingsError
+    from worker.processes import preflight
+    from worker.serve import running
+
+    tls = None
+    if tls_port is not None:
+        if certfile is None or keyfile is None:
+            raise click.UsageError("https needs a certificate: --certfile FILE --keyfile FILE")
+        tls = running.Tls(tls_port, certfile, keyfile)
+    elif certfile is not None or keyfile is not None:
+        raise click.UsageError("say where https is served: --tls-port PORT")
+    try:
+        settings = config.load()
+        bootstrap.check(settings)
+        preflight.require_database(settings.database_url)
+        logs.configure()
+        presend = bootstrap.this_process()
+        upkeep = bootstrap.upkeep()
+        memory.settle_down()
+        try:
+            running.run(presend, upkeep, host=host, port=port, tls=tls, on_ready=_say)
+        finally:
+            presend.close()
+    except SettingsError as exc:
+        raise Failure(str(exc), exit_code=_EXIT_CONFIG) from exc
+
+
+def _say(urls: list[str]) -> None:
+    click.echo(f"presend serve listens on {' and '.join(urls)}")
