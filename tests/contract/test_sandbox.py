@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.contract.conftest import Served, http_carrier
+from worker.carrier import listening
 from worker.carrier.client import HttpCarrier
 from worker.carrier.protocol import CarrierLookup, FeeType
 from worker.errors import AccountFault, AnswerLost, NotSent, SettingsError, TransientFault
@@ -320,7 +321,7 @@ def test_a_control_request_that_makes_no_sense_is_told_so(
 
 def test_answers_are_sent_without_delay() -> None:
     """asyncio sets TCP_NODELAY only where the socket names TCP; without it an answer takes 40 ms more."""
-    with serving._listen("127.0.0.1", 0) as listener:
+    with listening.listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

@@ -74,7 +74,7 @@ def _publish_first(pipeline: Any, waiters: Any) -> BatchOutcome:
     pipeline._answer_without_asking(batch, known)
     purchase = pipeline._asking.ask(batch, known)
     pipeline._decide(batch)
-    pipeline._publish(batch)
+    pipeline._publish(batch, batch.decided())
     pipeline._settle(batch, purchase)
     return batch.outcome
 
@@ -155,7 +155,7 @@ def _reject_in_the_batch(waiters: Any, now: Any) -> Batch:
     return batch
 
 
-def _mark_whatever(original: Any, pipeline: Any, batch: Any) -> None:
+def _mark_whatever(original: Any, pipeline: Any, batch: Any, decided: Any) -> None:
     publisher = pipeline._publisher
 
     def publish(outgoing: Any) -> None:
@@ -166,7 +166,7 @@ def _mark_whatever(original: Any, pipeline: Any, batch: Any) -> None:
 
     pipeline._publisher = SimpleNamespace(publish=publish)
     try:
-        original(batch)
+        original(batch, decided)
     finally:
         pipeline._publisher = publisher
 
