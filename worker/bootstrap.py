@@ -88,7 +88,7 @@ def _understood(setting: str, form: str) -> Iterator[None]:
 def build(settings: Settings) -> Presend:
     """Build a process's parts; connections are opened on first use."""
     slots = max(settings.slots(lane) for lane in Lane)
-    database = connect(settings.database_url, connections=2 * slots + 5)
+    database = connect(settings.database_url, connections=2 * slots + 5, by_key=True)
     carrier = HttpCarrier(
         settings.provider_url,
         settings.require_apikey(),

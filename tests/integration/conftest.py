@@ -13,7 +13,7 @@ from worker.storage.engine import connect
 
 @pytest.fixture
 def bench(database_url: str) -> Iterator[Bench]:
-    database = connect(database_url)
+    database = connect(database_url, by_key=True)
     made = Bench(database, Sandbox(latency=Latency(scale=0)))
     yield made
     for store in made.stores:

@@ -20,14 +20,18 @@ T = TypeVar("T")
 log = logs.get(__name__)
 
 _OPTIONS = "-c lock_timeout=3000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
+_BY_KEY = " -c enable_seqscan=off -c jit=off"
+"""A batch looks rows up by key, so no table is read whole that has an index for it. Left to itself, Postgres
+plans for the table it saw last: a ledger that was vacuumed while empty was read whole for each of a batch's
+keys until autovacuum came by. The penalty on what has no index must not start the JIT."""
 _PASSING = ("40P01", "40001", "55P03", "57P", "57014", "53", "08")
 """SQLSTATEs (or their classes) after which the same transaction may succeed: deadlock,
 serialisation, lock and statement time-out, shutdown, out of resources, connection."""
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
-def connect(database_url: str, *, connections: int = 20) -> Engine:
-    """Make the process's engine; nothing is opened until first use."""
+def connect(database_url: str, *, connections: int = 20, by_key: bool = False) -> Engine:
+    """Make the process's engine, ``by_key`` for one that runs batches; nothing is opened until first use."""
     _scheme, _, rest = database_url.partition("://")
     return create_engine(
         f"postgresql+psycopg://{rest}",
@@ -36,7 +40,7 @@ def connect(database_url: str, *, connections: int = 20) -> Engine:
         pool_timeout=10,
         hide_parameters=True,
         connect_args={
-            "options": _OPTIONS,
+            "options": _OPTIONS + (_BY_KEY if by_key else ""),
             "connect_timeout": 5,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
