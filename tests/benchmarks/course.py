@@ -27,12 +27,13 @@ from tests.services import connect_amqp, messages_left
 from worker.sandbox.provider import DEFAULT_APIKEY
 from worker.storage.migrations import upgrade
 
-_TAP, _EXCHANGE = "bench.tap", "presend.events"
+TAP, _EXCHANGE = "bench.tap", "presend.events"
 _QUEUES = (filling.QUEUE, "presend.dead")
 _LOOK_SECONDS = 0.25
 _STALLED_SECONDS = 40.0
-_TOLD = "SELECT COALESCE(sum(numbers), 0) FROM lookup_batch WHERE emitted_at IS NOT NULL"
+_TOLD = "SELECT COALESCE(sum(numbers), 0) FROM lookup_batch WHERE emitted_at > now() - interval '1 hour'"
 _EVENT_ID = re.compile(rb'"id":"([0-9a-f-]{36})"')
+_DECIDED = "SELECT event_id::text FROM check_request WHERE decided_at > now() - interval '1 hour'"
 _BACKENDS = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
@@ -79,37 +80,23 @@ class Course:
     _runs: int = 0
 
     def drain(
-        self, who: Contestant, watch: Callable[[int], AbstractContextManager[None]] = _unwatched
+        self,
+        who: Contestant,
+        watch: Callable[[int], AbstractContextManager[None]] = _unwatched,
+        *,
+        kept_database: str | None = None,
     ) -> Drained:
         """Fill the queue, let the contestant drain it, check what came of every item.
 
-        ``watch`` is given the process id of one of its workers while it drains.
+        ``watch`` is given the process id of one of its workers while it drains. ``kept_database`` is the URL
+        of a database to use in place of a new one; rows that are not of this hour are none of the run's.
         """
-        self._runs += 1
         broker_url = self.redis_url if who.on_redis else self.broker_url
         with ExitStack() as open_here:
-            database_url = open_here.enter_context(self._database())
-            self._clear(who)
+            database_url = kept_database or open_here.enter_context(self.database())
+            self.clear(who)
             filling.fill(broker_url, who.items, many=who.many, results=who.results)
-            provider = self._process(
-                open_here, "provider", [sys.executable, "-m", "tests.benchmarks.provider", str(who.latency)]
-            )
-            provider.wait_for(" ready")
-            url = provider.log.split()[1]
-            running = [
-                self._process(
-                    open_here,
-                    f"{who.name.replace(' ', '-')}-{number}",
-                    command,
-                    PRESEND_BROKER_URL=broker_url,
-                    PRESEND_REDIS_URL=self.results_url,
-                    PRESEND_DATABASE_URL=database_url,
-                    PRESEND_PROVIDER_URL=url,
-                    PRESEND_PROVIDER_APIKEY=DEFAULT_APIKEY,
-                    **who.environment(),
-                )
-                for number, command in enumerate(who.commands(broker_url))
-            ]
+            url, running = self.start(open_here, who, database_url)
             if who.kind == RAW:
                 assert running[0].ended(seconds=300) == 0, running[0].shown()
                 return Drained(float(running[0].log.split()[1]), faults=self._left(broker_url))
@@ -119,11 +106,35 @@ class Course:
                 assert process.stop(seconds=60) == 0 or who.kind != PRESEND, process.shown()
             return self._judged(who, broker_url, database_url, url, looks)
 
+    def start(self, open_here: ExitStack, who: Contestant, database_url: str) -> tuple[str, list[Process]]:
+        """Start a provider and the contestant's processes; the provider's URL, and these."""
+        self._runs += 1
+        broker_url = self.redis_url if who.on_redis else self.broker_url
+        provider = self._process(
+            open_here, "provider", [sys.executable, "-m", "tests.benchmarks.provider", str(who.latency)]
+        )
+        provider.wait_for(" ready")
+        url = provider.log.split()[1]
+        return url, [
+            self._process(
+                open_here,
+                f"{who.name.replace(' ', '-')}-{number}",
+                command,
+                PRESEND_BROKER_URL=broker_url,
+                PRESEND_REDIS_URL=self.results_url,
+                PRESEND_DATABASE_URL=database_url,
+                PRESEND_PROVIDER_URL=url,
+                PRESEND_PROVIDER_APIKEY=DEFAULT_APIKEY,
+                **who.environment(),
+            )
+            for number, command in enumerate(who.commands(broker_url))
+        ]
+
     def _judged(
         self, who: Contestant, broker_url: str, database_url: str, provider_url: str, looks: Sequence[_Look]
     ) -> Drained:
         with psycopg.connect(database_url) as database:
-            rows = database.execute("SELECT event_id::text FROM check_request").fetchall()
+            rows = database.execute(_DECIDED).fetchall()
         events = self._events(broker_url)
         with urlopen(f"{provider_url}/bill", timeout=10) as answer:
             bill = json.loads(answer.read())
@@ -169,11 +180,12 @@ class Course:
         return process
 
     @contextmanager
-    def _database(self) -> Iterator[str]:
+    def database(self) -> Iterator[str]:
+        """The URL of an empty database with presend's tables."""
         with services.own_database(self.postgres_url, "bench", template=self.template) as name:
             yield services.database_url(self.postgres_url, name)
 
-    def _clear(self, who: Contestant) -> None:
+    def clear(self, who: Contestant) -> None:
         """Empty queues, and a subscriber that is bound and never reads: its queue keeps what it is sent."""
         for url in (self.redis_url, self.results_url):
             services.flush(url)
@@ -183,11 +195,11 @@ class Course:
         with closing(connect_amqp(self.broker_url)) as connection:
             channel = connection.channel()
             channel.exchange_declare(_EXCHANGE, "topic", durable=True, auto_delete=False)
-            channel.queue_delete(_TAP)
+            channel.queue_delete(TAP)
             channel.queue_declare(
-                _TAP, durable=True, auto_delete=False, arguments={"x-queue-type": who.events}
+                TAP, durable=True, auto_delete=False, arguments={"x-queue-type": who.events}
             )
-            channel.queue_bind(_TAP, _EXCHANGE, "#")
+            channel.queue_bind(TAP, _EXCHANGE, "#")
             if who.kind == PRESEND and who.settings.get("PRESEND_TASK_EVENTS") == "true":
                 # Flower's queue, as Flower declares it; Flower itself is on another machine
                 channel.exchange_declare("celeryev", "topic", durable=True, auto_delete=False)
@@ -203,7 +215,7 @@ class Course:
         else:
             with closing(connect_amqp(broker_url)) as connection:
                 channel = connection.channel()
-                yield lambda: int(channel.queue_declare(_TAP, passive=True).message_count)
+                yield lambda: int(channel.queue_declare(TAP, passive=True).message_count)
 
     def _events(self, broker_url: str) -> list[bytes]:
         """The ids of all events the subscriber was sent."""
@@ -214,8 +226,8 @@ class Course:
         bodies: list[Any] = []
         with closing(connect_amqp(broker_url)) as connection:
             channel = connection.channel()
-            waiting = channel.queue_declare(_TAP, passive=True).message_count
-            channel.basic_consume(_TAP, no_ack=True, callback=lambda message: bodies.append(message.body))
+            waiting = channel.queue_declare(TAP, passive=True).message_count
+            channel.basic_consume(TAP, no_ack=True, callback=lambda message: bodies.append(message.body))
             while len(bodies) < waiting:
                 connection.drain_events(timeout=30)
         return [each for body in bodies for each in _ids(body)]

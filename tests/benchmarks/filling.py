@@ -22,27 +22,38 @@ MANY = 1000
 _IN_FLIGHT = 2000
 
 
-def numbers(count: int) -> list[str]:
-    """Distinct mobile numbers, always the same ones."""
-    return [str(13_900_000_000 + 7919 * index % 99_999_989) for index in range(count)]
-
-
-def items(count: int) -> list[dict[str, str]]:
-    """As many sms that failed, each of another number."""
+def items(count: int, *, first: int = 0) -> list[dict[str, str]]:
+    """As many sms that failed, each of another number; always the same ones."""
     return [
-        {"message_id": f"m{index}", "mobile": number, "operator": "CMCC", "failure_code": "MK:0001"}
-        for index, number in enumerate(numbers(count))
+        {
+            "message_id": f"m{index}",
+            "mobile": str(13_900_000_000 + 7919 * index % 99_999_989),
+            "operator": "CMCC",
+            "failure_code": "MK:0001",
+        }
+        for index in range(first, first + count)
     ]
 
 
-def fill(broker_url: str, count: int, *, many: bool, results: bool = False) -> int:
-    """Put ``count`` items into the queue ``sms``; return how many messages that took."""
-    wanted = items(count)
+def fill(
+    broker_url: str,
+    count: int,
+    *,
+    many: bool,
+    results: bool = False,
+    first: int = 0,
+    drained: bool = False,
+) -> int:
+    """Put items into the queue ``sms``, which may be ``drained`` meanwhile; return how many messages."""
+    wanted = items(count, first=first)
     bodies: list[dict[str, Any]] = (
         [{"items": wanted[begin : begin + MANY]} for begin in range(0, count, MANY)] if many else list(wanted)
     )
     messages = written("sms.recheck_many" if many else "sms.recheck", bodies, results=results)
-    (_to_redis if broker_url.startswith("redis") else _to_rabbitmq)(broker_url, messages)
+    if broker_url.startswith("redis"):
+        _to_redis(broker_url, messages)
+    else:
+        _to_rabbitmq(broker_url, messages, drained=drained)
     return len(bodies)
 
 
@@ -93,7 +104,7 @@ def for_rabbitmq(message: Written) -> amqp.Message:
     )
 
 
-def _to_rabbitmq(url: str, messages: Iterator[Written]) -> None:
+def _to_rabbitmq(url: str, messages: Iterator[Written], *, drained: bool) -> None:
     """Publish with the broker's confirms, many in flight."""
     with closing(connect_amqp(url)) as connection:
         channel = connection.channel()
@@ -115,7 +126,7 @@ def _to_rabbitmq(url: str, messages: Iterator[Written]) -> None:
             while sent - confirmed >= _IN_FLIGHT:
                 connection.drain_events(timeout=30)
         # confirms may come out of order: what the queue holds is the proof
-        while channel.queue_declare(QUEUE, passive=True).message_count < sent:
+        while not drained and channel.queue_declare(QUEUE, passive=True).message_count < sent:
             pass
 
 

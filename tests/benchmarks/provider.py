@@ -2,7 +2,8 @@
 
 The sandbox needs 6.6 ms of CPU for a batch of 1000, this one 1 ms, so that what is measured are its callers.
 It answers /carrier_batch and /carrier as the contract has it, every seventeenth number ported, at the
-documented latency times LATENCY_SCALE. GET /bill gives, as JSON, the calls made, numbers billed, and again.
+documented latency times LATENCY_SCALE. GET /bill gives, as JSON, the calls made, numbers billed, and again;
+GET /calls gives each call's POSIX seconds of asking and of answering, and its numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections import Counter
 from urllib.parse import parse_qs
 
@@ -61,7 +63,7 @@ class Provider:
 
     def __init__(self, latency: Latency) -> None:
         self._latency = latency
-        self._calls = 0
+        self._calls: list[tuple[float, float, list[str]]] = []
         self._billed: Counter[str] = Counter()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,17 +86,20 @@ class Provider:
         if head.startswith(b"GET /bill "):
             billed = self._billed
             again = sum(times - 1 for times in billed.values())
-            return json.dumps({"calls": self._calls, "billed": billed.total(), "again": again}).encode()
+            return json.dumps({"calls": len(self._calls), "billed": billed.total(), "again": again}).encode()
+        if head.startswith(b"GET /calls "):
+            return json.dumps(self._calls).encode()
+        asked = time.time()
         if head.startswith(b"POST /carrier_batch "):
             numbers = _read(body).numbers
             answer = b"[" + b",".join([_item(number, "Isp") for number in numbers]) + b"]"
         else:
             numbers = parse_qs(body.decode())["mobile"]
             answer = _item(numbers[0], "isp")
-        self._calls += 1
         self._billed.update(numbers)
         if self._latency.scale:
             await asyncio.sleep(self._latency.of(len(numbers)))
+        self._calls.append((asked, time.time(), numbers))
         return answer
 
 

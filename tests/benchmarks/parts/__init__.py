@@ -5,13 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.benchmarks.ground import Ground
-from tests.benchmarks.parts import drain, event_batches, idle_precheck, profile, prune, simulation, size
+from tests.benchmarks.parts import (
+    drain,
+    event_batches,
+    growth,
+    idle_precheck,
+    lookups,
+    memory,
+    plans,
+    profile,
+    prune,
+    simulation,
+    size,
+    workers,
+)
 
 PARTS: dict[str, Callable[[Ground], None]] = {
     "drain": drain.on_rabbitmq,
     "drain-redis": drain.on_redis,
     "drain-latency": drain.with_latency,
     "event-batches": event_batches.run,
+    "lookups": lookups.run,
+    "workers": workers.run,
+    "growth": growth.run,
+    "memory": memory.run,
+    "plans": plans.run,
     "profile": profile.run,
     "idle-precheck": idle_precheck.run,
     "prune": prune.run,

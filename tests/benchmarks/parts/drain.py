@@ -112,27 +112,25 @@ _LATENCY_RATIOS = (
 
 def on_rabbitmq(ground: Ground) -> None:
     """At zero latency, from quorum queues, to a subscriber's classic queue where not said otherwise."""
-    _run(ground, _ON_RABBITMQ, _RABBITMQ_RATIOS)
+    run(ground, _ON_RABBITMQ, _RABBITMQ_RATIOS)
 
 
 def on_redis(ground: Ground) -> None:
     """At zero latency, Redis for everything; events go to the stream."""
-    _run(ground, _ON_REDIS, _REDIS_RATIOS)
+    run(ground, _ON_REDIS, _REDIS_RATIOS)
 
 
 def with_latency(ground: Ground) -> None:
     """Over RabbitMQ, at the documented latency: 0.1 s for one number, 1.5 s for 1000."""
-    rates = _run(ground, _WITH_LATENCY, _LATENCY_RATIOS)
+    rates = run(ground, _WITH_LATENCY, _LATENCY_RATIOS)
     for name in ("presend", "presend, many"):
         used = statistics.median(rates[name]) / (_SLOTS * _SLOT_CAPACITY)
         print(f"{used:6.2f}  of {_SLOTS} slots' capacity used: {name}   [6: 0.98 (0.93)]")
 
 
-def _run(
-    ground: Ground, contestants: Sequence[Contestant], ratios: Sequence[Ratio]
-) -> dict[str, list[float]]:
+def run(ground: Ground, contestants: Sequence[Contestant], ratios: Sequence[Ratio]) -> dict[str, list[float]]:
     """Let them take turns; print and record what each came to."""
-    if advice := missing_rivals():
+    if any(who.kind in {BATCHES, EACH} for who in contestants) and (advice := missing_rivals()):
         raise SystemExit(advice)
     runs: dict[str, list[Drained]] = defaultdict(list)
     with course(ground.folder) as here:
