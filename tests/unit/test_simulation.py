@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +22,7 @@ from worker.simulation.answers import accepted
 from worker.simulation.core import Core
 from worker.simulation.scenario import Costs, LanePlan, Latency, Scenario
 from worker.simulation.simulating import simulate
-from worker.simulation.traffic import Item, Message
+from worker.simulation.traffic import Item, Message, arrivals
 
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 FREE = Costs(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -165,6 +166,15 @@ def test_slots_are_taken_as_long_as_the_calls_last(scenario: Scenario, seconds: 
         for lane, plan in zip(outcome.lanes.values(), scenario.lanes.values(), strict=True)
     )
     assert taken == pytest.approx(outcome.calls * seconds)
+
+
+@pytest.mark.parametrize("zipf", [0.0, 0.7, 1.0, 1.6])
+def test_numbers_come_as_often_as_zipf_has_it(zipf: float) -> None:
+    scenario = Scenario({Lane.SMS: LanePlan(backlog=40_000, many=1000)}, numbers=20, zipf=zipf)
+    came = Counter(item.msisdn for message in arrivals(scenario, Lane.SMS) for item in message.items)
+    whole = sum(rank**-zipf for rank in range(1, 21))
+    for rank in (1, 2, 3, 20):
+        assert came[rank] == pytest.approx(40_000 * rank**-zipf / whole, rel=0.1)
 
 
 def test_other_seeds_other_traffic() -> None:
