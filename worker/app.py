@@ -15,6 +15,7 @@ from worker import (
     config,
     lane_commands,  # noqa: F401 - its commands register themselves
     logs,
+    rabbitmq_broker,
     redis_broker,
 )
 from worker.config import Settings
@@ -32,6 +33,8 @@ class PresendApp(Celery):
         compression.install()
         if settings.broker_is_redis:
             redis_broker.install()
+        elif settings.bulk_receive:
+            rabbitmq_broker.install()
         self.config_from_object(celery_settings(settings))
 
 

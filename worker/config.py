@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     event_batch: Annotated[int, Field(ge=1, le=1000)] = 1
     # Send Celery task events, which Flower shows
     task_events: bool = True
+    # Read RabbitMQ's deliveries in bulk; false: as py-amqp does, one after the other
+    bulk_receive: bool = True
 
     @field_validator("broker_url")
     @classmethod

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -105,6 +106,7 @@ class Feed:
             lane.forget()
         self._unsettled.clear()
         self._going_back.clear()
+        self._events.flush()
 
     def take(
         self,
@@ -194,6 +196,7 @@ class Feed:
                 log.warning("shutdown_did_not_wait", lane=lane.lane, seconds=SHUTDOWN_SECONDS)
         self._parking.close()
         self.finish()
+        self._events.flush()
 
     def snapshot(self) -> dict[str, Any]:
         """What ``celery inspect lanes`` shows."""
@@ -282,11 +285,16 @@ class Feed:
             self._consumer.hub.call_soon(self._give_some_back)
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            # Not one that was dropped or given back: its id may be a redelivered message's now.
-            if self._unsettled.remove(delivery):
-                delivery.message.ack_log_error(log, self._consumer.connection_errors)
-                delivery.acknowledged = True
+        # Not one that was dropped or given back: its id may be a redelivered message's now.
+        ours = [delivery for delivery in deliveries if self._unsettled.remove(delivery)]
+        errors = self._consumer.connection_errors
+        try:
+            with _together(ours):
+                for delivery in ours:
+                    delivery.message.ack_log_error(log, errors)
+                    delivery.acknowledged = True
+        except errors as exc:  # the consumer finds its connection broken too, and the broker delivers again
+            log.warning("acknowledgements_not_written", messages=len(ours), error=str(exc))
         for delivery in deliveries:
             self._events.ended(delivery)
 
@@ -365,6 +373,13 @@ class Feed:
             if waiter.suspicion is not None:
                 waiter.suspicion = noted.get(waiter.suspicion.item_id or "", waiter.suspicion)
         self._on_consumer_thread(partial(self._feed_suspects, suspects))
+
+
+def _together(deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
+    """Write the acknowledgements of one connection's messages at once, where its channel can."""
+    channel = getattr(deliveries[0].message, "channel", None) if deliveries else None
+    together = getattr(channel, "acknowledging_together", nullcontext)
+    return together()
 
 
 def _letter(waiter: Waiter, reason: str) -> DeadLetter:

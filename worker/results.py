@@ -5,13 +5,13 @@ A batch's results go in one round trip. Redis may be gone: decisions never wait 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -22,6 +22,13 @@ from worker.portability.mentions import Mentions
 log = logs.get(__name__)
 
 _KEY = "celery-task-meta-"
+_WRITE = """
+for at, key in ipairs(KEYS) do
+    redis.call('SETEX', key, ARGV[1], ARGV[at + 1])
+    redis.call('PUBLISH', key, ARGV[at + 1])
+end
+"""
+"""One command for a batch: as two for each result, redis-py would take longer over them than Redis does."""
 _DEADLINE_SECONDS = 0.5
 _AT_ONCE = 1000
 _LEAVE_ALONE_SECONDS = 5.0
@@ -60,13 +67,12 @@ class ResultWriter:
         if not results or self._clock() < self._leave_alone_until:
             return
         done_at = datetime.now(UTC).isoformat()
-        pipe = self._redis.pipeline(transaction=False)
-        for result in results:
-            key, body = _KEY + result.task_id, json.dumps(_meta(result, done_at))
-            pipe.setex(key, self._keep_seconds, body)
-            pipe.publish(key, body)
         try:
-            pipe.execute()
+            for begin in range(0, len(results), _AT_ONCE):
+                part = results[begin : begin + _AT_ONCE]
+                keys = [_KEY + result.task_id for result in part]
+                bodies = [msgspec.json.encode(_meta(result, done_at)) for result in part]
+                self._redis.eval(_WRITE, len(part), *keys, self._keep_seconds, *bodies)
         except redis.RedisError as exc:
             self._leave_alone_until = self._clock() + _LEAVE_ALONE_SECONDS
             log.warning(

@@ -25,6 +25,10 @@ _IN_TEXT = re.compile(
 )
 
 
+_MAY_HOLD_ONE = re.compile("1[3-9][0-9][ -]?[0-9]{4}").search
+"""Found in no time where there is none, as in most of what is shown."""
+
+
 def normalise(mobile: object) -> str | None:
     """The 11 national digits of a message's ``mobile``, or None: no mobile number, decided unasked.
 
@@ -59,7 +63,8 @@ def mask_all(text: str) -> str:
 
     Digits of other scripts become ours first.
     """
-    return _IN_TEXT.sub(_masked, with_our_digits(text))
+    text = with_our_digits(text)
+    return _IN_TEXT.sub(_masked, text) if _MAY_HOLD_ONE(text) else text
 
 
 def with_our_digits(text: str) -> str:
