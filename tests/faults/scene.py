@@ -74,11 +74,10 @@ class Scene:
         self._provider_url = provider.log.split()[1]
         self._python("collector", self.broker_url, self.folder / "events.log").wait_for(" ready")
 
-    def send(self, messages: int, *, per_second: float = 0.0) -> None:
-        """Start to send the seed's first messages; 0 is without end."""
-        self.sender = self._python(
-            "sender", self.broker_url, self.seed, messages, per_second, self.folder / "confirmed.log"
-        )
+    def send(self, messages: int, *, per_second: float = 0.0, first: int = 0) -> None:
+        """Start to send messages of the seed's stream, from the first on; 0 is without end."""
+        log = self.folder / "confirmed.log"
+        self.sender = self._python("sender", self.broker_url, self.seed, first, messages, per_second, log)
 
     def worker(self, *options: object, lanes: str = LANES, ready: bool = True) -> Process:
         """A worker, under the launcher with these options."""

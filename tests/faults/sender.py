@@ -1,6 +1,6 @@
-"""A producer in its own process: ``python -m tests.faults.sender BROKER_URL SEED MESSAGES PER_SECOND LOG``.
+"""A producer in its own process: ``python -m tests.faults.sender BROKER_URL SEED FIRST MESSAGES PER_SECOND LOG``.
 
-It sends the stream of a seed and logs the index of each message the broker has confirmed, so the log says
+It sends the stream of a seed, from its message FIRST on, and logs the index of each message the broker has confirmed, so the log says
 what presend has promised to settle. A message whose confirm did not come is sent again, under the same key.
 MESSAGES 0 never ends by itself; PER_SECOND 0 is as fast as it goes.
 """
@@ -85,9 +85,10 @@ def paced(messages: Iterator[Message], per_second: float, chance: random.Random)
 
 
 def main() -> None:
-    broker_url, seed, messages, per_second, log = sys.argv[1:6]
+    broker_url, seed, first, messages, per_second, log = sys.argv[1:7]
     sender = Sender(producer(broker_url, "disabled://"), Path(log))
-    wanted = islice(stream(int(seed)), int(messages) or None)
+    end = int(first) + int(messages) if int(messages) else None
+    wanted = islice(stream(int(seed)), int(first), end)
     for message in paced(wanted, float(per_second), random.Random(int(seed))):
         sender.send(message)
 

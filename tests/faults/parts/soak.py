@@ -18,8 +18,9 @@ from tests.faults.scene import Scene
 
 CLOSED_EACH_SECONDS = 10.0
 SAMPLED_EACH_SECONDS = 5.0
+BACKLOG = 8000
 WARM_UP_SHARE = 0.2
-"""Of the run, at its beginning: caches fill and pools reach their size."""
+"""Of the run, at its beginning: the backlog is drained, and caches fill."""
 BOUNDS = {"resident_mb": 1.0, "file_descriptors": 1.0, "threads": 1.0}
 """What each process may grow by in an hour."""
 
@@ -68,9 +69,14 @@ class Soaked:
 
 
 def run(scene: Scene, *, seconds: float, per_second: float) -> Soaked:
-    """Run so long under load, closing the connections meanwhile."""
+    """Run so long under load, closing the connections meanwhile.
+
+    A backlog comes first, which lets every slot work at once: connection pools are as large then as they get.
+    """
+    scene.send(BACKLOG)
+    scene.sent(seconds=600)
     watched = {"upkeep": scene.upkeep()} | {lane: scene.worker(lanes=lane) for lane in ("sms", "recharge")}
-    scene.send(0, per_second=per_second)
+    scene.send(0, per_second=per_second, first=BACKLOG)
     samples: dict[str, list[tuple[float, float]]] = {}
     began = close_at = time.monotonic()
     closed = 0
