@@ -1,8 +1,10 @@
-"""A producer in its own process: ``python -m tests.faults.sender BROKER_URL SEED FIRST MESSAGES PER_SECOND LOG``.
+"""A producer in its own process.
 
-It sends the stream of a seed, from its message FIRST on, and logs the index of each message the broker has confirmed, so the log says
-what presend has promised to settle. A message whose confirm did not come is sent again, under the same key.
-MESSAGES 0 never ends by itself; PER_SECOND 0 is as fast as it goes.
+    python -m tests.faults.sender BROKER_URL SEED FIRST MESSAGES PER_SECOND LOG
+
+It sends the stream of a seed, from its message FIRST on, and logs the index of each message the broker has
+confirmed, so the log says what presend has promised to settle. A message whose confirm did not come is sent
+again, under the same key. MESSAGES 0 never ends by itself; PER_SECOND 0 is as fast as it goes.
 """
 
 from __future__ import annotations
