@@ -56,8 +56,8 @@ class Buyer:
         self._single_seconds, self._batch_seconds = timeout_seconds
         self._billed_codes = billed_codes
         self._now = now
-        # the number refused with 1 since when none was answered; threads may race for it, to no harm
-        self._refused_last: str | None = None
+        # the numbers refused with 1 since one was answered last; threads may race for them, to no harm
+        self._refused_alone: set[str] = set()
 
     def hold_seconds(self, numbers: int) -> float:
         """How long a call for so many numbers may hold them."""
@@ -114,7 +114,7 @@ class Buyer:
         billed = 0
         for answer in answers:
             if isinstance(answer, Answer):
-                self._refused_last = None
+                self._refused_alone.clear()
                 purchase.bought[answer.msisdn] = Bought(answer, call)
                 billed += answer.code in self._billed_codes
         alone: list[list[str]] = []
@@ -146,7 +146,7 @@ class Buyer:
             self._stopped(purchase, call, numbers, fault)
             return []
         if len(numbers) == 1 and refusal.code == 1:
-            if self._second_in_a_row(purchase, numbers[0]):
+            if self._another_in_a_row(purchase, numbers[0]):
                 self._stopped(purchase, call, numbers, AccountFault(TWO_REFUSED, code=refusal.code))
                 return []
             answer = Answer(numbers[0], code=1, status=Status.INVALID)
@@ -162,12 +162,17 @@ class Buyer:
         middle = len(numbers) // 2
         return [numbers[:middle], numbers[middle:]]
 
-    def _second_in_a_row(self, purchase: Purchase, msisdn: str) -> bool:
-        """Whether another number was refused just so, and none was answered since: not the number's fault."""
+    def _another_in_a_row(self, purchase: Purchase, msisdn: str) -> bool:
+        """Whether another number was refused just so, and none was answered since: not the number's fault.
+
+        One that is refused again is at fault all the same: the gate closed the first time, and ``/balance``
+        was found well before it opened. Otherwise two bad numbers would close it for ever.
+        """
         if any(bought.answer.code != 1 for bought in purchase.bought.values()):
             return False
-        self._refused_last = self._refused_last or msisdn
-        return self._refused_last != msisdn
+        first, again = not self._refused_alone, msisdn in self._refused_alone
+        self._refused_alone.add(msisdn)
+        return not (first or again)
 
     def _account_fault(self) -> AccountFault | None:
         """Ask ``/balance`` whether a refusal was about the account: 1, -1 and -6 there say so."""

@@ -195,6 +195,21 @@ def test_a_number_the_provider_refuses_by_itself_is_given_up_unbilled(bench: Ben
     assert bench.sandbox.bill.times_billed(PORTED) == 0
 
 
+def test_two_bad_numbers_close_the_gate_once_and_not_for_ever(bench: Bench) -> None:
+    for number in (PORTED, HOME):
+        bench.sandbox.faults.add(Fault(kind="poison", mobile=number, calls=None))
+    pipeline = bench.pipeline()
+    (first,) = decided(pipeline.run_batch([Waiter(bench.request(Lane.SMS, PORTED))]))
+    assert first.status is Status.INVALID
+    other = Waiter(bench.request(Lane.SMS, HOME))
+    assert pipeline.run_batch([other]).postponed
+    assert bench.rows("SELECT closed_by FROM gate") == [("provider",)], "it may well be the account's fault"
+    bench.upkeep().watch_gate()
+    (second,) = decided(pipeline.run_batch([other]))
+    assert second.status is Status.INVALID
+    assert bench.rows("SELECT count(*) FROM gate") == [(0,)]
+
+
 def test_copies_of_a_request_count_what_was_bought_together(bench: Bench) -> None:
     class Silent:
         def lookup(self, msisdn: str, **_: Any) -> Answer:
