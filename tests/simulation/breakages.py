@@ -36,7 +36,7 @@ Patch = tuple[Any, str, Any]
 
 @dataclass(frozen=True)
 class Breakage:
-    """One guard switched off, and a word of what must be said then."""
+    """One guard switched off, and a pattern of what must be said then."""
 
     name: str
     patches: Sequence[Patch]
@@ -228,7 +228,9 @@ BREAKAGES = (
     Breakage("a refused batch is not halved", [_around(Buyer, "_refused", _never_halve)], "for ever"),
     Breakage("neighbours are blamed", [_around(Buyer, "_refused", _blame_all)], "good number"),
     Breakage(
-        "a request may be settled twice", [(LaneRunner, "_first_words", _first_words_of_before)], "for ever"
+        "a request may be settled twice",
+        [(LaneRunner, "_first_words", _first_words_of_before)],
+        "for ever|is acknowledged though",  # its message counts an item too many as settled
     ),
     Breakage(
         "a contradiction is rejected unseen",
@@ -241,4 +243,4 @@ BREAKAGES = (
         "given up",
     ),
 )
-"""Each is seen within some hundred schedules; ``seen_as`` is part of what the simulation says."""
+"""Each is seen within some hundred schedules; ``seen_as`` is found in what the simulation says."""
