@@ -8,6 +8,7 @@ from tests.benchmarks.ground import Ground
 from tests.benchmarks.parts import (
     drain,
     event_batches,
+    front_door,
     growth,
     idle_precheck,
     lookups,
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[[Ground], None]] = {
     "growth": growth.run,
     "memory": memory.run,
     "plans": plans.run,
+    "front-door": front_door.run,
     "profile": profile.run,
     "idle-precheck": idle_precheck.run,
     "prune": prune.run,
