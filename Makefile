@@ -4,8 +4,9 @@
 BIN := .venv/bin
 INSTALLED := .venv/installed
 RIVALS := .venv/rivals/installed
+SCHEMATHESIS := .venv/schemathesis/installed
 
-.PHONY: demo test check bench faults clean
+.PHONY: demo test check bench faults openapi clean
 
 demo: $(INSTALLED)
 	@$(BIN)/presend demo $(ARGS)
@@ -25,6 +26,9 @@ bench: $(INSTALLED) $(RIVALS)
 
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.faults $(PART)
+
+openapi: $(INSTALLED) $(SCHEMATHESIS)
+	$(BIN)/python -m tests.openapi  # CASES=50 to try
 
 clean:
 	rm -rf .venv .presend .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
@@ -49,4 +53,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(RIVALS): tests/benchmarks/rivals/requirements.txt $(INSTALLED)
 	$(BIN)/python -m venv --clear .venv/rivals
 	.venv/rivals/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(SCHEMATHESIS): tests/openapi/requirements.txt $(INSTALLED)
+	$(BIN)/python -m venv --clear .venv/schemathesis
+	.venv/schemathesis/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
