@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
+
+from tests import nursery
 
 T = TypeVar("T")
 APIKEY = "7c11272au708345c834b8ue81ac78972"
@@ -31,17 +34,27 @@ def presend(
     *arguments: str, env: Mapping[str, str], stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``presend ARGUMENTS`` to its end."""
-    done = subprocess.run(
-        command(*arguments),
-        env=dict(env),
-        input=stdin or b"",
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
-    assert "Traceback" not in err, err
-    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+    with TemporaryDirectory() as folder:
+        given, out, err = (Path(folder) / name for name in ("stdin", "stdout", "stderr"))
+        given.write_bytes(stdin or b"")
+        words, here = command(*arguments), Path.cwd()
+        running = nursery.fork(words, env=env, cwd=here, stdin=given, stdout=out, stderr=err)
+        if running is None:
+            with given.open("rb") as source, out.open("wb") as told, err.open("wb") as said:
+                code = subprocess.run(
+                    words,
+                    env=dict(env),
+                    stdin=source,
+                    stdout=told,
+                    stderr=said,
+                    timeout=_SECONDS,
+                    check=False,
+                ).returncode
+        else:
+            code = running.wait(timeout=_SECONDS)
+        done = subprocess.CompletedProcess(words, code, out.read_text("utf-8"), err.read_text("utf-8"))
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
 def until(found: Callable[[], T], *, seconds: float = 30.0, what: str = "the condition") -> T:

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import services
+from tests import nursery, services
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forking() -> Iterator[None]:
+    """Processes are forked from one that has imported everything."""
+    with nursery.enabled():
+        yield
 
 
 @pytest.fixture(scope="session")

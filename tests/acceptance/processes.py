@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests import nursery
 from tests.acceptance.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +25,16 @@ class Process:
     ) -> None:
         self.name = name
         self.log_path = folder / f"{name}.log"
+        env = {**_clean_environment(), **environment}
+        forked = nursery.fork(command, env=env, cwd=ROOT, stdout=self.log_path)
+        self._running = forked or self._from_scratch(command, env)
+
+    def _from_scratch(self, command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log_path.open("wb") as log:
-            self._running = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**_clean_environment(), **environment},
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
