@@ -115,6 +115,7 @@ def fork(
     """
     if not _nurseries:
         return None
+    stdout.write_bytes(b"")  # whoever looks into it at once finds it
     return _nurseries[0].fork(
         command,
         env=dict(env),

@@ -22,15 +22,15 @@ QUICKLY_SECONDS = 8
 def test_a_batch_on_the_wire_is_finished(here: Place, how: signal.Signals) -> None:
     here.settings["sms_slots"] = "1"
     numbers = plain_numbers(300)
-    here.sandbox.latency = Latency(1.5, 1.5)
     worker = here.worker("sms")
-    here.send_many("sms", numbers[:100])
-    on_the_wire = here.sandbox.wait_for_call(2)
-    here.send_many("sms", numbers[100:])  # these wait for the one slot
-    eventually(lambda: "sms" not in here.messages_left(), "all received")
-
-    asked_at = time.time()
-    worker.signal(how)
+    with here.sandbox.held():
+        here.send_many("sms", numbers[:100])
+        on_the_wire = here.sandbox.wait_for_call(2)
+        here.send_many("sms", numbers[100:])  # these wait for the one slot
+        eventually(lambda: "sms" not in here.messages_left(), "all received")
+        asked_at = time.time()
+        worker.signal(how)
+        worker.wait_for("Warm shutdown")
     # Celery ends a Ctrl-C with 1, however warm
     assert worker.ended(seconds=GRACE_SECONDS) == (0 if how is signal.SIGTERM else 1)
     assert time.time() - asked_at < GRACE_SECONDS
@@ -45,7 +45,6 @@ def test_a_batch_on_the_wire_is_finished(here: Place, how: signal.Signals) -> No
     here.check_events()
     assert not here.unfinished()
 
-    here.sandbox.latency = Latency(scale=0)
     here.worker("sms")
     here.check_settled(300)
     here.stop()
