@@ -142,6 +142,8 @@ class Nursery:
         at = 2 if apart else 1
         if words[0] != sys.executable or words[at] != "-m" or not words[at + 1].startswith(_OURS):
             return None
+        if words[at + 1] == "worker.cli" and words[at + 2 : at + 3] in (["demo"], ["worker"]):
+            return None  # they start others
         return Child(self, self.ask(module=words[at + 1], arguments=words[at + 2 :], apart=apart, **about))
 
     def ask(self, **request: Any) -> Any:

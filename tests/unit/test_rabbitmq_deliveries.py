@@ -190,6 +190,23 @@ def test_who_is_given_a_message_may_wait_for_more_of_them() -> None:
     assert tags == [1, 2, 3]
 
 
+def test_who_waits_for_an_answer_has_it_before_the_next_message() -> None:
+    """A consumer's callback is noted once the broker has agreed; its first message may come with that."""
+    consume_ok = _method(1, b"\x00\x3c\x00\x15\x03tag")
+    message = b"".join(_written(1, ("tag", 1, False, "", "sms"), amqp.Message(b"{}")))
+    connection: Any = transport.Connection()
+    connection.transport = _Transport([consume_ok + message])
+    given: list[Any] = []
+    looks = []
+    connection.more_has_arrived = lambda: looks.append(len(given))
+    connection.channels = {1: _Channel(given, 1)}
+    connection.on_inbound_frame = frame_handler(connection, connection.on_inbound_method)
+    connection.drain_events(timeout=0)
+    assert ([signature for _, signature, _ in given], looks) == ([(60, 21)], [1])
+    connection.drain_events(timeout=0)
+    assert len(given) == 2
+
+
 def test_what_celery_does_not_write_is_read_by_py_amqp() -> None:
     headers = {"price": Decimal("0.05"), "binary": b"\xff", "list": [1, [None]]}
     frames = _written(1, ("tag", 1, False, "", "sms"), amqp.Message(b"{}", application_headers=headers))

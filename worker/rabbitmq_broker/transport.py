@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from amqp.exceptions import UnexpectedFrame
@@ -49,6 +50,9 @@ class Connection(pyamqp.Connection):
 
     Channel = Channel
 
+    more_has_arrived: Callable[[], None] | None = None
+    """Called where frames are left that were read already: no poller would tell of them."""
+
     _arrived = b""
     # where the next frame begins in it
     _at = 0
@@ -86,9 +90,10 @@ class Connection(pyamqp.Connection):
         self._arrived, self._at = self._arrived[self._at :] + data, 0
 
     def _dispatch(self) -> bool:
-        """Give every whole frame to whom it concerns; whether one was more than a part or a heartbeat.
+        """Give deliveries to whom they concern, up to an answer; whether anything was given.
 
-        Whom it concerns may ask for further frames meanwhile, so a frame is gone before it is given.
+        After an answer somebody waits for it, who may have to do something before what comes next: note the
+        callback of a consumer, say. Who is given something may ask for more meanwhile, so it is gone before.
         """
         any_was = False
         while (left := len(self._arrived) - self._at) >= _SMALLEST_FRAME:
@@ -112,7 +117,10 @@ class Connection(pyamqp.Connection):
                     any_was = True
                     continue
             self._at = stop + 1
-            any_was = bool(self.on_inbound_frame((kind, number, data[start:stop]))) or any_was
+            if self.on_inbound_frame((kind, number, data[start:stop])):
+                if self.more_has_arrived is not None and self._at < len(self._arrived):
+                    self.more_has_arrived()
+                return True
         return any_was
 
 
@@ -120,3 +128,8 @@ class Transport(pyamqp.Transport):
     """RabbitMQ, for kombu."""
 
     Connection = Connection
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """See kombu."""
+        super().register_with_event_loop(connection, loop)
+        connection.more_has_arrived = partial(loop.call_soon, self.on_readable, connection, loop)
