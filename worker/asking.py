@@ -69,7 +69,7 @@ class Asking:
             for waiter in batch.asking:
                 batch.postpone(waiter, _LOOK_AGAIN_SECONDS)
             return None
-        purchase = self._buyer.buy(call, held)
+        purchase = self._buyer.buy(call, [each for each in batch.wanted() if each in held])
         for waiter in batch.asking:  # counted now: whatever goes wrong after this, it was paid for
             batch.bought(waiter, waiter.request.msisdn in purchase.bought)
         if purchase.defect is not None:

@@ -60,9 +60,10 @@ class Batch:
         """One waiter a key."""
         return (group[0] for group in self.by_key.values())
 
-    def wanted(self) -> set[str]:
-        """Numbers the provider must be asked for."""
-        return {waiter.request.msisdn for waiter in self.asking if waiter.request.msisdn is not None}
+    def wanted(self) -> list[str]:
+        """Numbers the provider must be asked for, each once, in the order in which they came."""
+        asking = (waiter.request.msisdn for waiter in self.asking)
+        return list(dict.fromkeys(msisdn for msisdn in asking if msisdn is not None))
 
     def found(self, waiter: Waiter, finding: Finding | NoAnswer) -> None:
         """Note what was found for a request."""

@@ -7,7 +7,7 @@ at fault stands alone, so that its 999 neighbours are answered; an account fault
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -63,10 +63,10 @@ class Buyer:
         """How long a call for so many numbers may hold them."""
         return (self._single_seconds if numbers == 1 else self._batch_seconds) + _MARGIN_SECONDS
 
-    def buy(self, call: Call, msisdns: Collection[str]) -> Purchase:
-        """Ask for numbers that ``call`` holds; every one ends in ``bought`` or ``unanswered``."""
+    def buy(self, call: Call, msisdns: list[str]) -> Purchase:
+        """Ask for numbers that ``call`` holds, in this order; each ends in ``bought`` or ``unanswered``."""
         purchase = Purchase(call.id)
-        parts = deque([(call, list(msisdns))])
+        parts = deque([(call, msisdns)])
         while parts:
             part, numbers = parts.popleft()
             if purchase.account_fault or purchase.lost or purchase.defect:

@@ -90,7 +90,7 @@ class Sharing:
                 batch.asking.append(waiter)
             else:
                 batch.found(waiter, finding)
-        return claim.held - batch.wanted()
+        return claim.held.difference(batch.wanted())
 
     def _wait_for_others(self, batch: Batch, claim: Claim) -> None:
         """Let requests wait for the calls that hold their numbers, and look again soon."""

@@ -195,6 +195,20 @@ def test_a_number_the_provider_refuses_by_itself_is_given_up_unbilled(bench: Ben
     assert bench.sandbox.bill.times_billed(PORTED) == 0
 
 
+def test_a_call_asks_for_numbers_in_the_order_in_which_they_came(bench: Bench) -> None:
+    asked: list[list[str]] = []
+
+    class Noting:
+        def lookup_batch(self, msisdns: list[str], **_: Any) -> list[Answer]:
+            asked.append(list(msisdns))
+            raise AnswerLost("no answer in time")
+
+    numbers = [f"138{index * 7919 % 100_000_000:08d}" for index in range(200)]
+    pipeline = bench.pipeline(Noting())  # type: ignore[arg-type]
+    pipeline.run_batch([Waiter(bench.request(Lane.SMS, number)) for number in numbers])
+    assert asked == [numbers]
+
+
 def test_two_bad_numbers_close_the_gate_once_and_not_for_ever(bench: Bench) -> None:
     for number in (PORTED, HOME):
         bench.sandbox.faults.add(Fault(kind="poison", mobile=number, calls=None))
