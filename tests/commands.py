@@ -37,21 +37,12 @@ def presend(
     with TemporaryDirectory() as folder:
         given, out, err = (Path(folder) / name for name in ("stdin", "stdout", "stderr"))
         given.write_bytes(stdin or b"")
-        words, here = command(*arguments), Path.cwd()
-        running = nursery.fork(words, env=env, cwd=here, stdin=given, stdout=out, stderr=err)
-        if running is None:
-            with given.open("rb") as source, out.open("wb") as told, err.open("wb") as said:
-                code = subprocess.run(
-                    words,
-                    env=dict(env),
-                    stdin=source,
-                    stdout=told,
-                    stderr=said,
-                    timeout=_SECONDS,
-                    check=False,
-                ).returncode
-        else:
+        words = command(*arguments)
+        running = nursery.start(words, env=env, cwd=Path.cwd(), stdin=given, stdout=out, stderr=err)
+        try:
             code = running.wait(timeout=_SECONDS)
+        finally:
+            running.kill()  # of one that has ended nothing is left to kill
         done = subprocess.CompletedProcess(words, code, out.read_text("utf-8"), err.read_text("utf-8"))
     assert "Traceback" not in done.stderr, done.stderr
     return done

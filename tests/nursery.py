@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def enabled() -> Iterator[None]:
         _nurseries.pop().close()
 
 
-def fork(
+def start(
     command: Sequence[str],
     *,
     env: Mapping[str, str],
@@ -108,22 +108,24 @@ def fork(
     stdout: Path,
     stderr: Path | None = None,
     stdin: Path = Path(os.devnull),
-) -> Child | None:
+) -> Child | subprocess.Popen[bytes]:
     """Start a command, errors beside its output where not said otherwise.
 
-    None if it is to start from scratch: nobody enabled this, or it is not ``python -m`` a module of ours.
+    From scratch if nobody enabled this, or it is not ``python -m`` a module of ours.
     """
-    if not _nurseries:
-        return None
-    stdout.write_bytes(b"")  # whoever looks into it at once finds it
-    return _nurseries[0].fork(
-        command,
-        env=dict(env),
-        cwd=str(cwd),
-        stdin=str(stdin),
-        stdout=str(stdout),
-        stderr=None if stderr is None else str(stderr),
-    )
+    for nursery in _nurseries:
+        child = nursery.fork(command, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+        if child is not None:
+            return child
+    with ExitStack() as files:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=files.enter_context(stdin.open("rb")),
+            stdout=files.enter_context(stdout.open("wb")),
+            stderr=subprocess.STDOUT if stderr is None else files.enter_context(stderr.open("wb")),
+        )
 
 
 @dataclass
@@ -135,16 +137,36 @@ class Nursery:
     _socket: socket.socket | None = None
     _line: Any = None
 
-    def fork(self, command: Sequence[str], **about: str | dict[str, str] | None) -> Child | None:
-        """Start a command; None if it is not ``python -m`` a module of ours."""
+    def fork(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdin: Path,
+        stdout: Path,
+        stderr: Path | None,
+    ) -> Child | None:
+        """Start a command; None if it is not ``python -m`` a module of ours, or one that starts others."""
         words = list(command)
         apart = words[1:2] == ["-P"]
         at = 2 if apart else 1
         if words[0] != sys.executable or words[at] != "-m" or not words[at + 1].startswith(_OURS):
             return None
         if words[at + 1] == "worker.cli" and words[at + 2 : at + 3] in (["demo"], ["worker"]):
-            return None  # they start others
-        return Child(self, self.ask(module=words[at + 1], arguments=words[at + 2 :], apart=apart, **about))
+            return None
+        stdout.write_bytes(b"")  # whoever looks into it at once finds it
+        pid = self.ask(
+            module=words[at + 1],
+            arguments=words[at + 2 :],
+            apart=apart,
+            env=dict(env),
+            cwd=str(cwd),
+            stdin=str(stdin),
+            stdout=str(stdout),
+            stderr=None if stderr is None else str(stderr),
+        )
+        return Child(self, pid)
 
     def ask(self, **request: Any) -> Any:
         """Send a request; its answer."""
@@ -165,12 +187,10 @@ class Nursery:
     def _begin(self) -> None:
         self._socket, its = socket.socketpair()
         self._line = self._socket.makefile("rw")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}
         with its:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.nursery", str(its.fileno())],
                 cwd=ROOT,
-                env=environment,
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
             )

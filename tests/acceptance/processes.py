@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests import nursery
+from tests import commands, nursery
 from tests.acceptance.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,20 +23,8 @@ class Process:
     ) -> None:
         self.name = name
         self.log_path = folder / f"{name}.log"
-        env = {**_clean_environment(), **environment}
-        forked = nursery.fork(command, env=env, cwd=ROOT, stdout=self.log_path)
-        self._running = forked or self._from_scratch(command, env)
-
-    def _from_scratch(self, command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
-        with self.log_path.open("wb") as log:
-            return subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        env = commands.environment() | environment
+        self._running = nursery.start(command, env=env, cwd=ROOT, stdout=self.log_path)
 
     @property
     def pid(self) -> int:
@@ -89,8 +75,3 @@ class Process:
 def celery(*arguments: str) -> list[str]:
     """The documented way to run Celery's own commands."""
     return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
-
-
-def _clean_environment() -> dict[str, str]:
-    """Ours, without settings of presend that a developer may have."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}

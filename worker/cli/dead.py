@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
+from worker.cli import operator
 from worker.cli.screen import console, counted, local, print_json, print_table, printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
     """Show dead letters, oldest first, numbers masked."""
     from worker.storage import dead_letters, engine
 
-    with _database() as database:
+    with operator.database() as database:
         letters = engine.read(
             database,
             lambda to: dead_letters.select(to, reason=reason, task=task, replayed=replayed, most=limit),
@@ -87,7 +87,7 @@ def replay(
     chosen = bool(reason or task)
     if bool(ids) + chosen + everything != 1:
         raise click.UsageError("say which: --id, --reason and --task, or --all")
-    with _database() as database:
+    with operator.database() as database:
         wanted = [str(each) for each in ids] or engine.read(
             database, lambda to: dead_letters.ids(to, reason=reason, task=task)
         )
@@ -127,18 +127,6 @@ def _replay(database: Engine, broker_url: str, wanted: Sequence[str]) -> None:
 def _tell_left(left: Sequence[tuple[DeadLetter, str]]) -> None:
     for why, number in Counter(why for _, why in left).most_common():
         click.echo(f"left {number:,} where they are: {why}; presend dead list --json shows what came")
-
-
-@contextmanager
-def _database() -> Iterator[Engine]:
-    from worker import config
-    from worker.storage.engine import connect
-
-    database = connect(config.load().database_url, connections=1)
-    try:
-        yield database
-    finally:
-        database.dispose()
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from worker.cli.failures import Failure
+from worker.processes.role import EXIT_CONFIG
 
 _EPILOG = """\b
 Example:
@@ -19,7 +20,6 @@ Example:
 It buys with PRESEND_PROVIDER_APIKEY, needs no running worker, and ends on SIGTERM once the calls in
 progress are answered. docs/front-door.md says more. Exit code 78: a setting is wrong.
 """
-_EXIT_CONFIG = 78
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -56,7 +56,7 @@ def serve(port: int, host: str, tls_port: int | None, certfile: Path | None, key
         finally:
             presend.close()
     except SettingsError as exc:
-        raise Failure(str(exc), exit_code=_EXIT_CONFIG) from exc
+        raise Failure(str(exc), exit_code=EXIT_CONFIG) from exc
 
 
 def _say(urls: list[str]) -> None:

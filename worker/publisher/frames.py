@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 from worker.portability.events import CONTENT_TYPE, Event
 from worker.publisher.messages import BATCH_CONTENT_TYPE, batch_of
+from worker.rabbitmq_broker.deliveries import BODY, END, HEADER, METHOD
 
-_METHOD, _HEADER, _BODY = 1, 2, 3
 _FRAME = struct.Struct(">BHI")  # type, channel, payload bytes
-_END = b"\xce"
+_END = bytes([END])
 _AROUND_PAYLOAD = _FRAME.size + len(_END)
 _BASIC = 60
 _PUBLISH = struct.pack(">HHH", _BASIC, 40, 0)  # class, method, reserved
@@ -68,17 +68,17 @@ class Frames:
         """What is the same for all messages of a type: the first frame, and the last properties."""
         if event_type not in self._of_type:
             key = _short(event_type)
-            publish = self._frame(_METHOD, _PUBLISH + self._exchange + key + _MANDATORY)
+            publish = self._frame(METHOD, _PUBLISH + self._exchange + key + _MANDATORY)
             self._of_type[event_type] = publish, key + _APP
         return self._of_type[event_type]
 
     def _message(self, publish: bytes, which: int, properties: bytes, body: bytes) -> bytes:
-        header = self._frame(_HEADER, _PROPERTIES.pack(_BASIC, 0, len(body), which) + properties)
+        header = self._frame(HEADER, _PROPERTIES.pack(_BASIC, 0, len(body), which) + properties)
         return b"".join([publish, header, *self._body(body)])
 
     def _body(self, body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), self._most):
-            yield self._frame(_BODY, body[start : start + self._most])
+            yield self._frame(BODY, body[start : start + self._most])
 
     def _frame(self, kind: int, payload: bytes) -> bytes:
         return _FRAME.pack(kind, self._channel, len(payload)) + payload + _END

@@ -88,9 +88,8 @@ class DirectLane:
         """Decide requests, each within ``seconds``; None for one that is given up."""
         call, deadline = _Call(len(requests)), time.monotonic() + seconds
         waiters = [Waiter(each, _Place(call, at), deadline) for at, each in enumerate(requests)]
-        with (
-            self._lock
-        ):  # a number that is being asked now is shared, also if this waits until it is answered
+        # A number that is being asked now is shared, also if this waits until it is answered.
+        with self._lock:
             for waiter in waiters:
                 waiter.shares_from = self._asking.get(waiter.request.msisdn)
         self._runner.submit(waiters)
