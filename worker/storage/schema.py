@@ -299,3 +299,33 @@ daily_sum = Table(
     Column("total", BigInteger, nullable=False),
     PrimaryKeyConstraint("day", "lane", "kind", "name"),
 )
+
+web_session = Table(
+    "web_session",
+    metadata,
+    # SHA-256 of the token in the browser's cookie, in hex
+    Column("token_hash", Text, primary_key=True),
+    # console or query
+    Column("site", Text, nullable=False),
+    # an operator's name, or an account's id
+    Column("subject", Text, nullable=False),
+    Column("created_at", _moment, nullable=False),
+    Column("seen_at", _moment, nullable=False),
+    Column("ends_at", _moment, nullable=False),
+    # what the next page says once, JSON
+    Column("notice", Text),
+    Index(None, "site", "subject"),
+)
+
+log_in_attempt = Table(
+    "log_in_attempt",
+    metadata,
+    Column("site", Text, nullable=False),
+    # a digest of a name or an address
+    Column("who", Text, nullable=False),
+    # in a row
+    Column("failures", Integer, nullable=False),
+    Column("last_at", _moment, nullable=False),
+    Column("wait_until", _moment, nullable=False),
+    PrimaryKeyConstraint("site", "who"),
+)
