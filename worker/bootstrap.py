@@ -88,13 +88,14 @@ def _understood(setting: str, form: str) -> Iterator[None]:
 def build(settings: Settings) -> Presend:
     """Build a process's parts; connections are opened on first use."""
     slots = max(settings.slots(lane) for lane in Lane)
-    database = connect(settings.database_url, connections=2 * slots + 5, by_key=True)
+    connections = 2 * (slots + settings.job_slots) + 6
+    database = connect(settings.database_url, connections=connections, by_key=True)
     carrier = HttpCarrier(
         settings.provider_url,
         settings.require_apikey(),
         single_timeout_seconds=settings.provider_timeout_seconds[0],
         batch_timeout_seconds=settings.provider_timeout_seconds[1],
-        max_connections=2 * slots,
+        max_connections=2 * slots + settings.job_slots,
     )
     publisher = publisher_for(
         settings.broker_url, stream_length=settings.stream_length, event_batch=settings.event_batch
@@ -201,6 +202,7 @@ def retention(settings: Settings) -> Retention:
         ledger=timedelta(days=settings.ledger_days),
         dead_letters=timedelta(days=settings.dead_letter_days),
         port_changes=timedelta(days=settings.port_change_days),
+        jobs=timedelta(days=settings.job_days),
     )
 
 

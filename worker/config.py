@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     recharge_slots: Slots = 8
     sms_slots: Slots = 8
     direct_slots: Slots = 8
+    # The same for the jobs of the query page, per process of presend serve
+    job_slots: Annotated[int, Field(ge=1, le=8)] = 2
     # How long a lane waits for a batch to fill while a slot is free
     recharge_linger_seconds: Seconds = 0.0
     sms_linger_seconds: Seconds = 0.25
@@ -90,6 +92,8 @@ class Settings(BaseSettings):
     ledger_days: Days = 90
     # Days a dead letter is kept that nobody replayed; a replayed one goes PRESEND_LEDGER_DAYS afterwards
     dead_letter_days: Days = 365
+    # Days a job of the query page is kept after it last got on, numbers and answers with it
+    job_days: Days = 30
     # Days an observed change of operator is kept
     port_change_days: Days = 730
 

@@ -6,6 +6,7 @@
     ├── SettingsError           stop: mend the setting, start again
     ├── RequestFileError        tell whoever submits the file what to change in it
     ├── AccountError            tell whoever manages the callers' accounts what to change
+    ├── ListRefused             tell whoever gave the list of numbers what to change in it
     ├── Rejected                park the item as a dead letter, with this reason
     ├── CarrierError
     │   ├── TransientFault      back off, ask again
@@ -36,6 +37,15 @@ class RequestFileError(PresendError):
 
 class AccountError(PresendError):
     """A caller's account cannot be made or changed so. The message says what to do instead."""
+
+
+class ListRefused(PresendError):
+    """A list of numbers cannot become a job; ``code`` and ``values`` make the page's sentence."""
+
+    def __init__(self, code: str, **values: object) -> None:
+        super().__init__(f"{code} {values}" if values else code)
+        self.code = code
+        self.values = values
 
 
 class Rejected(PresendError):

@@ -22,7 +22,10 @@ from worker.upkeep import Upkeep
 NOW = datetime.now(UTC)
 OLD, YOUNG = NOW - timedelta(days=91), NOW - timedelta(days=89)
 KEPT = Retention(
-    ledger=timedelta(days=90), dead_letters=timedelta(days=365), port_changes=timedelta(days=730)
+    ledger=timedelta(days=90),
+    dead_letters=timedelta(days=365),
+    port_changes=timedelta(days=730),
+    jobs=timedelta(days=30),
 )
 
 

@@ -51,12 +51,12 @@ class Desk:
         self._sent: Gathering[str, None] = Gathering(partial(self._drop, holds.sent), self._pool)
         self._refunds: Gathering[str, None] = Gathering(partial(self._drop, holds.refund), self._pool)
 
-    async def open(self, request_id: str, apikey: str, numbers: int) -> Opened:
+    async def open(self, request_id: str, caller: str, numbers: int) -> Opened:
         """Reserve a call's look-ups; raises -1, -6, -5, or ``RateLimited``. No number: the key is checked.
 
-        A caller that is gone by then leaves nothing reserved.
+        ``caller`` is the hash of a key, or an account's id. One that is gone by then leaves nothing reserved.
         """
-        opening = self._opening.ask(Opening(request_id, accounts.key_hash(apikey), numbers))
+        opening = self._opening.ask(Opening(request_id, caller, numbers))
         try:
             result = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -70,7 +70,7 @@ class Desk:
 
     async def balance(self, apikey: str) -> Balance:
         """Return what a key's account has left, less what calls in progress have reserved."""
-        opened = await self.open(new_id(), apikey, 0)
+        opened = await self.open(new_id(), accounts.key_hash(apikey), 0)
         return Balance(opened.fee_type, opened.available)
 
     async def charge(self, request_id: str, numbers: int) -> bool:

@@ -18,6 +18,7 @@ from worker.portability.records import CheckedRequest, Status
 from worker.portability.requests import CheckRequest, Lane
 from worker.serve.desk import Desk
 from worker.serve.direct_lane import DirectLane, Rows
+from worker.storage import accounts
 from worker.storage.ids import new_id
 
 _CODES = {Status.UNKNOWN: Code.NOT_FOUND, Status.INVALID: Code.NOT_A_MOBILE}
@@ -39,10 +40,14 @@ class FrontDoor:
 
     async def lookup(self, question: Question) -> Reply:
         """Answer one call, or raise its refusal; ``TimeoutError`` past the deadline."""
+        return await self.answer(accounts.key_hash(question.apikey), question)
+
+    async def answer(self, caller: str, question: Question) -> Reply:
+        """Answer one call of the account with this key's hash, or this id."""
         request_id, received_at = new_id(), datetime.now(UTC)
         max_age = self._accepted_age(question.max_age)
         async with asyncio.timeout(self._deadline_seconds):
-            account = await self._desk.open(request_id, question.apikey, len(question.mobiles))
+            account = await self._desk.open(request_id, caller, len(question.mobiles))
             if not question.mobiles:
                 return Reply()
             try:

@@ -26,6 +26,7 @@ from worker.portability.requests import Lane
 from worker.serve.desk import Desk
 from worker.serve.direct_lane import DirectLane
 from worker.serve.front_door import FrontDoor
+from worker.serve.jobs.runner import JobRunner
 from worker.upkeep import Upkeep
 
 log = logs.get(__name__)
@@ -96,6 +97,14 @@ async def _serve(
     door = FrontDoor(
         desk, lane, deadline_seconds=deadline, max_age_seconds=settings.max_age_seconds[Lane.DIRECT]
     )
+    runner = JobRunner(
+        presend.pipeline,
+        presend.store.suspicions,
+        presend.database,
+        slots=settings.job_slots,
+        max_age_seconds=settings.max_age_seconds[Lane.DIRECT] or None,
+    )
+    runner.start()
     app = carrier_app(door, extra_routes=[Route("/healthz", _health)])
     ended = Event()
     chores = Thread(target=upkeep.for_direct_callers, args=(ended,), name="chores", daemon=True)
@@ -104,6 +113,7 @@ async def _serve(
         await _answer(app, listeners, on_ready, stop, graceful_seconds=deadline + 1)
     finally:
         ended.set()
+        await asyncio.to_thread(runner.close, timeout_seconds=deadline)
         await asyncio.to_thread(lane.close, timeout_seconds=deadline)
         await desk.close()
         log.info("front_door_closed")

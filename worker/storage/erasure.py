@@ -47,6 +47,18 @@ _EMPTY_CALLS = text("""
                            overtaken = array_replace(overtaken, CAST(:msisdn AS bigint), NULL)
     WHERE :msisdn = ANY(unanswered) OR :msisdn = ANY(overtaken)
 """)
+# in a caller's list the place stays, with nothing in it
+_EMPTY_PARTS = [
+    text(f"""
+        UPDATE job_part SET {
+        ", ".join(f"{each}[array_position(msisdns, CAST(:msisdn AS bigint))] = NULL" for each in columns)
+    } WHERE :msisdn = ANY(msisdns) AND statuses IS {null} NULL
+    """)  # noqa: S608 - ours
+    for null, columns in (
+        ("", ("msisdns",)),
+        ("NOT", ("statuses", "range_holders", "current_operators", "areas", "observed_at", "msisdns")),
+    )
+]
 _LETTERS = text("SELECT id, payload, concat_ws(' ', task, reason, queue) FROM dead_letter")
 _SHORTEN = text("UPDATE dead_letter SET payload = :payload WHERE id = CAST(:id AS uuid)").bindparams(
     bindparam("payload", type_=JSON)
@@ -84,6 +96,7 @@ def erase(connection: Connection, mentions: Mentions, *, who: str, reason: str) 
     rows["check_request"] = connection.execute(_EMPTY_REQUESTS, number).rowcount
     rows["check_request, key"] = connection.execute(_RENAME_KEYS, pattern).rowcount
     rows["lookup_call"] = connection.execute(_EMPTY_CALLS, number).rowcount
+    rows["job_part"] = sum(connection.execute(each, number).rowcount for each in _EMPTY_PARTS)
     rows["dead_letter"] = _erase_letters(connection, mentions)
     for table, columns in _tables(connection):
         if columns:

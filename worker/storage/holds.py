@@ -23,15 +23,20 @@ from worker.storage.arrays import array
 
 _MINUTE = timedelta(minutes=1)
 _AT_ONCE = 1000
+_UUID_LENGTH = 36
+"""A key's hash has 64 characters."""
 
 
 class Opening(NamedTuple):
     """A call that wants to be opened."""
 
     request_id: str
-    key_hash: str
+    # the hash of the caller's key, or the account's id where the caller is known already
+    caller: str
     # look-ups to reserve; 0: only the key is checked
     numbers: int
+    # against the account's calls a minute
+    counted: bool = True
 
 
 class Refused(StrEnum):
@@ -78,7 +83,7 @@ class _Row:
     def open(self, call: Opening) -> Opened | Refused | RateLimited:
         if self.disabled:
             return Refused.DISABLED
-        if self.calls_a_minute is not None:
+        if self.calls_a_minute is not None and call.counted:
             limited = self._count(self.calls_a_minute)
             if limited is not None:
                 return limited
@@ -104,12 +109,13 @@ class _Row:
         return None
 
 
-_LOCK_BY_KEY = text("""
+_LOCK_CALLERS = text("""
     SELECT key_hash, CASE WHEN old_key_until > now() THEN old_key_hash END,
            id, fee_type, balance, held, credit_limit, calls_a_minute, calls_until, status = 'disabled',
            clock_timestamp()
     FROM account
-    WHERE key_hash = ANY(CAST(:hashes AS text[])) OR old_key_hash = ANY(CAST(:hashes AS text[]))
+    WHERE key_hash = ANY(CAST(:callers AS text[])) OR old_key_hash = ANY(CAST(:callers AS text[]))
+        OR id = ANY(CAST(:ids AS uuid[]))
     ORDER BY id FOR UPDATE
 """)
 # Not waited for on the disk: a hold that Postgres forgets in a crash is one its call cannot be charged by.
@@ -133,6 +139,10 @@ _CHARGE = text("""
 """)
 _CHARGED = text("""
     SELECT id FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL
+""")
+_EXTEND = text("""
+    UPDATE account_hold SET until = now() + :seconds * interval '1 second'
+    WHERE id = CAST(:id AS uuid) AND charged IS NULL
 """)
 _DROP = text("DELETE FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL")
 _TAKE_BACK = text("""
@@ -177,17 +187,24 @@ def open_calls(
     connection: Connection, calls: Sequence[Opening], *, hold_seconds: float
 ) -> list[Opened | Refused | RateLimited]:
     """Reserve what each call asks for, in order, or say why not; holds stand for ``hold_seconds``."""
-    found = connection.execute(_LOCK_BY_KEY, {"hashes": array({call.key_hash for call in calls})}).all()
-    by_hash: dict[str, _Row] = {}
+    callers = {call.caller for call in calls}
+    ids = {caller for caller in callers if len(caller) == _UUID_LENGTH}
+    found = connection.execute(_LOCK_CALLERS, {"callers": array(callers), "ids": array(ids)}).all()
+    by_caller: dict[str, _Row] = {}
     for new, old, account_id, fee_type, *rest in found:
         row = _Row(str(account_id), FeeType(fee_type), *rest)
-        by_hash |= {key: row for key in (new, old) if key is not None}
+        by_caller |= {caller: row for caller in (new, old, row.id) if caller is not None}
     results: list[Opened | Refused | RateLimited] = []
     for call in calls:
-        known = by_hash.get(call.key_hash)
+        known = by_caller.get(call.caller)
         results.append(Refused.UNKNOWN_KEY if known is None else known.open(call))
-    _store(connection, list({row.id: row for row in by_hash.values()}.values()), hold_seconds)
+    _store(connection, list({row.id: row for row in by_caller.values()}.values()), hold_seconds)
     return results
+
+
+def extend(connection: Connection, request_id: str, *, hold_seconds: float) -> bool:
+    """Let a call's hold stand for ``hold_seconds`` from now; return whether there is one, uncharged."""
+    return bool(connection.execute(_EXTEND, {"id": request_id, "seconds": hold_seconds}).rowcount)
 
 
 def settle(connection: Connection, charges: Mapping[str, int]) -> set[str]:

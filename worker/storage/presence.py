@@ -29,16 +29,18 @@ GONE_SECONDS = 4.0
 """A lock missing for so long means its process is dead: one that only lost its connection, or whose
 Postgres was started anew, has taken it again by then."""
 
+ABSENT = f"""NOT EXISTS (
+        SELECT FROM pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid = {_CLASS} AND l.objid = {{owner}} AND l.objsubid = 2
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    )"""  # noqa: S608 - the class is ours
+"""The condition that nobody holds the lock of ``{owner}`` now."""
+
 _HOLD = text(f"SELECT pg_advisory_lock({_CLASS}, :owner)")
 _STILL = text("SELECT 1")
-_ABSENT = text(f"""
-    SELECT DISTINCT owner FROM lookup_call c
-    WHERE outcome = 'calling' AND NOT EXISTS (
-        SELECT FROM pg_locks l
-        WHERE l.locktype = 'advisory' AND l.classid = {_CLASS} AND l.objid = c.owner AND l.objsubid = 2
-          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    )
-""")  # noqa: S608 - the class is ours
+_GONE = text(f"""
+    SELECT DISTINCT owner FROM lookup_call c WHERE outcome = 'calling' AND {ABSENT.format(owner="c.owner")}
+""")  # noqa: S608
 
 
 class Presence:
@@ -97,7 +99,7 @@ class Absences:
         Looks further apart than that say nothing about the time between them: each starts anew.
         """
         now = self._clock()
-        missing = [int(owner) for (owner,) in connection.execute(_ABSENT)]
+        missing = [int(owner) for (owner,) in connection.execute(_GONE)]
         kept = {
             owner: (since, now)
             for owner in missing

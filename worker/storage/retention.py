@@ -27,6 +27,8 @@ class Retention:
     dead_letters: timedelta
     # from when the change was seen
     port_changes: timedelta
+    # callers' lists, from when they last got on
+    jobs: timedelta
 
     def bounds(self, now: datetime) -> dict[str, datetime]:
         """The moments before which rows go, as the statements name them."""
@@ -34,6 +36,7 @@ class Retention:
             "ledger": now - self.ledger,
             "dead_letters": now - self.dead_letters,
             "port_changes": now - self.port_changes,
+            "jobs": now - self.jobs,
         }
 
 
@@ -42,7 +45,7 @@ class _Prunable:
     """Rows of a table that may go, and what of them is added up."""
 
     table: str
-    # which rows r; :ledger, :dead_letters, :port_changes are moments
+    # which rows r; :ledger, :dead_letters, :port_changes, :jobs are moments
     old: str
     # rows are deleted in this order, along an index where there are many
     order: str
@@ -77,6 +80,7 @@ def _delete(table: str, which: str) -> TextClause:
     """)  # noqa: S608 - ours
 
 
+_OLD_JOB = "r.job_id IN (SELECT id FROM job WHERE changed_at < :jobs)"
 _UNSENT = "EXISTS (SELECT FROM lookup_batch b WHERE b.id = r.batch_id AND b.emitted_at IS NULL)"
 
 # day, lane, kind, name and total of deleted rows, in the words of the view ledger_sum (see migrations/)
@@ -138,10 +142,18 @@ _PRUNED = {
         "r.received_at < :dead_letters AND r.replayed_at IS NULL",
         "r.received_at",
     ),
+    "job_part": _Prunable("job_part", _OLD_JOB, "r.job_id, r.place"),
+    "job_error": _Prunable("job_error", _OLD_JOB, "r.job_id, r.line"),
+    "job": _Prunable(
+        "job",
+        "r.changed_at < :jobs AND NOT EXISTS (SELECT FROM job_part p WHERE p.job_id = r.id)"
+        " AND NOT EXISTS (SELECT FROM job_error e WHERE e.job_id = r.id)",
+        "r.changed_at",
+    ),
 }
 
 PRUNED = tuple(_PRUNED)
-"""What is pruned, in this order: a batch goes after its requests."""
+"""What is pruned, in this order: a batch goes after its requests, a job after its parts."""
 
 
 def count_old(connection: Connection, what: str, retention: Retention, now: datetime) -> int:

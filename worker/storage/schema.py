@@ -285,6 +285,91 @@ account_movement = Table(
     Index(None, "account_id", "id"),
 )
 
+job = Table(
+    "job",
+    metadata,
+    # a caller's list of numbers on its way through
+    Column("id", _uuid, primary_key=True),
+    Column("account_id", _uuid, nullable=False),
+    # the file it came in, numbers masked
+    Column("name", Text, nullable=False),
+    # queued, running, paused, finished or cancelled
+    Column("state", Text, nullable=False),
+    # why it is paused, or what it waits for while it runs
+    Column("reason", Text),
+    # the heading, or the number, of the column that holds the mobile numbers
+    Column("column_name", Text, nullable=False),
+    # rows with something in them, and how many of these hold no number
+    Column("rows", Integer, nullable=False),
+    Column("bad_rows", Integer, nullable=False),
+    # distinct numbers, and what became of them so far
+    Column("numbers", Integer, nullable=False),
+    Column("not_ported", Integer, nullable=False),
+    Column("ported", Integer, nullable=False),
+    Column("virtual", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("invalid", Integer, nullable=False),
+    Column("unanswered", Integer, nullable=False),
+    # look-ups charged
+    Column("charged", Integer, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("parts_done", Integer, nullable=False),
+    # tries in a row that answered nothing, and until when the next one waits
+    Column("failures", Integer, nullable=False),
+    Column("waits_until", _moment),
+    Column("created_at", _moment, nullable=False),
+    Column("started_at", _moment),
+    Column("ended_at", _moment),
+    # when it last got on, or somebody paused or resumed it
+    Column("changed_at", _moment, nullable=False),
+    # when a part of it was last taken: the jobs take turns
+    Column("served_at", _moment),
+    Index(None, "account_id", "id"),
+    Index("job_open_idx", "served_at", postgresql_where=text("state IN ('queued', 'running')")),
+    Index(None, "changed_at"),
+)
+
+job_part = Table(
+    "job_part",
+    metadata,
+    # up to 1000 numbers that no earlier part holds, with the rows up to there
+    Column("job_id", _uuid, nullable=False),
+    Column("place", Integer, nullable=False),
+    # line and number of each row; the number counts through all parts
+    Column("lines", ARRAY(Integer), nullable=False),
+    Column("refs", ARRAY(Integer), nullable=False),
+    # a null is a number that was erased
+    Column("msisdns", ARRAY(BigInteger), nullable=False),
+    # answers, one a number; a null status: none yet
+    Column("statuses", ARRAY(Text)),
+    Column("range_holders", ARRAY(Text)),
+    Column("current_operators", ARRAY(Text)),
+    Column("areas", ARRAY(Text)),
+    Column("observed_at", ARRAY(_moment)),
+    Column("done", Boolean, nullable=False),
+    # the call under way: its hold, and its numbers in the ledger
+    Column("request_id", _uuid),
+    # the process that makes it: its presence lock
+    Column("owner", Integer),
+    # calls that left numbers unanswered for which the provider is to blame
+    Column("tries", Integer, nullable=False),
+    PrimaryKeyConstraint("job_id", "place"),
+    Index("job_part_open_idx", "job_id", "place", postgresql_where=text("NOT done")),
+)
+
+job_error = Table(
+    "job_error",
+    metadata,
+    # a row that holds no mobile number
+    Column("job_id", _uuid, nullable=False),
+    Column("line", Integer, nullable=False),
+    # what stood there
+    Column("came", Text, nullable=False),
+    # one word; the page says it in Chinese and English
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("job_id", "line"),
+)
+
 # What pruned rows added up to; the view ledger_sum, which migrations/ makes, adds the rows still there.
 daily_sum = Table(
     "daily_sum",

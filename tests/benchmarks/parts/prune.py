@@ -29,7 +29,10 @@ from worker.storage.retention import Retention
 
 ROWS, OLD_ROWS, BATCHES, ROUNDS = 1_000_000, 500_000, 20, 15
 KEPT = Retention(
-    ledger=timedelta(days=90), dead_letters=timedelta(days=365), port_changes=timedelta(days=730)
+    ledger=timedelta(days=90),
+    dead_letters=timedelta(days=365),
+    port_changes=timedelta(days=730),
+    jobs=timedelta(days=30),
 )
 _FILL = """
     INSERT INTO check_request (source, lane, reference, attempt, msisdn, asked_operator, status, range_holder,
