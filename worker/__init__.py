@@ -11,6 +11,6 @@ The one way data flows, and where each step lives:
 
 ``pipeline`` reads like these six lines. ``bootstrap`` builds it from ``config``; ``app`` is the Celery app;
 ``serve`` answers the provider's own contract over the same pipeline, lane ``direct``;
-``web`` is what its web sites stand on;
+``console`` shows operators what happens and lets them act; ``web`` is what web sites stand on;
 ``upkeep`` is the one process that sends what was left unsent and sweeps up after crashes.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -126,6 +126,54 @@ def build(settings: Settings) -> Presend:
     return Presend(settings, database, store, carrier, publisher, pipeline, account)
 
 
+@dataclass(frozen=True, slots=True)
+class Observing:
+    """What a process works with that looks at presend from outside, and stops or replays things by hand."""
+
+    database: Engine
+    # None: this process is not told the provider's key, so it cannot ask for the balance
+    carrier: HttpCarrier | None
+    # whose gate closes when the provider refuses that key
+    account: str | None
+    broker_url: str
+    budget: Budget
+    rules: Rules
+    intake: Mapping[Lane, Intake]
+    # calls in flight at once, per process
+    slots: Mapping[Lane, int]
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self.carrier is not None:
+            self.carrier.close()
+        self.database.dispose()
+
+
+def observing(settings: Settings) -> Observing:
+    """Build what looks at presend from outside; connections are opened on first use."""
+    carrier = account = None
+    if settings.provider_apikey:
+        account = account_id(settings.provider_url, settings.provider_apikey)
+        single, batch = settings.provider_timeout_seconds
+        carrier = HttpCarrier(
+            settings.provider_url,
+            settings.provider_apikey,
+            single_timeout_seconds=single,
+            batch_timeout_seconds=batch,
+            max_connections=2,
+        )
+    return Observing(
+        database=connect(settings.database_url, connections=10, by_key=True),
+        carrier=carrier,
+        account=account,
+        broker_url=settings.broker_url,
+        budget=budget(settings),
+        rules=rules(settings),
+        intake=intakes(settings),
+        slots={lane: settings.slots(lane) for lane in Lane},
+    )
+
+
 def budget(settings: Settings) -> Budget:
     """Return what may be bought a day."""
     return Budget(settings.daily_budget, settings.budget_reserve, settings.timezone)
@@ -176,6 +224,7 @@ def consumer_parts() -> Parts:
             ),
         ),
         suspicions=presend.store.suspicions,
+        announce=presend.store.announce,
     )
 
 

@@ -97,6 +97,7 @@ class QueueConsumer(Consumer):
             self._feed = Feed(self, made)
             self.lane_control = made.lane_control
             self.lane_switch = LaneSwitch(self, self._feed, made.lane_control.stops)
+            made.announce(self.lanes())
         return self._feed
 
     def lanes(self) -> list[Lane]:

@@ -7,6 +7,7 @@
     ├── RequestFileError        tell whoever submits the file what to change in it
     ├── AccountError            tell whoever manages the callers' accounts what to change
     ├── ListRefused             tell whoever gave the list of numbers what to change in it
+    ├── OperatorError           tell whoever manages the console's operators what to change
     ├── Rejected                park the item as a dead letter, with this reason
     ├── CarrierError
     │   ├── TransientFault      back off, ask again
@@ -46,6 +47,10 @@ class ListRefused(PresendError):
         super().__init__(f"{code} {values}" if values else code)
         self.code = code
         self.values = values
+
+
+class OperatorError(PresendError):
+    """An operator of the console cannot be made or changed so. The message says what to do instead."""
 
 
 class Rejected(PresendError):

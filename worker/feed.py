@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -60,6 +60,8 @@ class Parts:
     linger_seconds: Mapping[Lane, float]
     lane_control: LaneControl
     suspicions: Suspicions
+    # told the lanes once the process takes their messages, so that it can be seen
+    announce: Callable[[Collection[Lane]], None] = lambda _lanes: None
 
 
 class CheckTaskLike(Protocol):

@@ -23,6 +23,7 @@ _COMMANDS = {
     "sandbox": "worker.cli.sandbox",
     "serve": "worker.cli.serve",
     "account": "worker.cli.account",
+    "console": "worker.cli.console",
     "bench": "worker.cli.bench",
 }
 """Each command's module, which holds it under the command's name; in the order ``--help`` shows."""

@@ -87,6 +87,7 @@ async def _serve(
 ) -> None:
     settings = presend.settings
     deadline = settings.direct_deadline_seconds
+    presend.store.announce([Lane.DIRECT])
     desk = Desk(presend.database, deadline_seconds=deadline)
     lane = DirectLane(
         presend.pipeline,

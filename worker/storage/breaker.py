@@ -33,6 +33,19 @@ class Breaker:
         return self.lost_in_a_row >= PROBING_AFTER
 
 
+@dataclass(frozen=True, slots=True)
+class FailingLane:
+    """A lane that a provider fails."""
+
+    lane: Lane
+    lost_in_a_row: int
+    next_call_at: datetime
+
+
+_FAILING = text("""
+    SELECT lane, max(lost_in_a_row), max(next_call_at) FROM lane_breaker
+    WHERE lost_in_a_row >= :probing GROUP BY lane ORDER BY lane
+""")
 _READ = text("""
     SELECT lost_in_a_row, pauses,
            GREATEST(0, EXTRACT(EPOCH FROM GREATEST(next_call_at, probing_until) - now()))::float8
@@ -71,6 +84,12 @@ def read(connection: Connection, account: str, lane: Lane) -> Breaker | None:
     """Return the lane's breaker, or None while calls succeed."""
     row = connection.execute(_READ, {"account": account, "lane": lane.value}).one_or_none()
     return None if row is None else Breaker(*row)
+
+
+def failing(connection: Connection) -> list[FailingLane]:
+    """Return the lanes that ask for one number only, of whatever account."""
+    rows = connection.execute(_FAILING, {"probing": PROBING_AFTER})
+    return [FailingLane(Lane(lane), *rest) for lane, *rest in rows]
 
 
 def probe(connection: Connection, account: str, lane: Lane, *, hold_seconds: float) -> datetime | None:

@@ -21,7 +21,7 @@ class OperatorAction:
     at: datetime
     # a person's login name, or which part of presend
     who: str
-    # close, open, pause, resume, erase, and what is done to accounts
+    # close, open, pause, resume, erase, what is done to accounts and operators, and what the console shows
     action: str
     # what it was done to: "gate of …", "lane …", "account …", never a number
     subject: str
@@ -36,7 +36,14 @@ _LAST = text("""
     SELECT who, action, reason FROM operator_action WHERE subject = :subject ORDER BY at DESC, id DESC LIMIT 1
 """)
 _LATEST = text("""
-    SELECT at, who, action, subject, reason FROM operator_action ORDER BY at DESC, id DESC LIMIT :most
+    SELECT at, who, action, subject, reason FROM operator_action
+    WHERE at < coalesce(CAST(:before AS timestamptz), 'infinity')
+      AND (CAST(:who AS text) IS NULL OR who = CAST(:who AS text))
+      AND (CAST(:action AS text) IS NULL OR action = CAST(:action AS text))
+    ORDER BY at DESC, id DESC LIMIT :most
+""")
+_KINDS = text("""
+    SELECT DISTINCT action FROM (SELECT action FROM operator_action ORDER BY at DESC LIMIT 5000) a ORDER BY 1
 """)
 
 
@@ -71,6 +78,19 @@ def add_once(connection: Connection, *, who: str, action: str, subject: str, rea
         add(connection, who=who, action=action, subject=subject, reason=reason)
 
 
-def latest(connection: Connection, *, most: int) -> list[OperatorAction]:
-    """Return the latest actions, newest first."""
-    return [OperatorAction(*row) for row in connection.execute(_LATEST, {"most": most})]
+def latest(
+    connection: Connection,
+    *,
+    most: int,
+    who: str | None = None,
+    action: str | None = None,
+    before: datetime | None = None,
+) -> list[OperatorAction]:
+    """Return the latest actions, newest first: of one person, of one kind, before a moment."""
+    values = {"most": most, "who": who, "action": action, "before": before}
+    return [OperatorAction(*row) for row in connection.execute(_LATEST, values)]
+
+
+def kinds(connection: Connection) -> list[str]:
+    """Return which actions the newest 5,000 are."""
+    return [str(action) for (action,) in connection.execute(_KINDS)]

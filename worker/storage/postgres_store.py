@@ -85,6 +85,10 @@ class PostgresStore:
         call = replace(call, owner=self._presence.owner)
         return engine.read(self._database, lambda to: calls.split(to, call, msisdns, from_id=from_id))
 
+    def announce(self, lanes: Collection[Lane]) -> None:
+        """Let this process be seen to work for these lanes (``worker.storage.presence``)."""
+        self._presence.announce(lanes)
+
     def give_up_dead_calls(self) -> int:
         """See ``Store``."""
         return engine.read(self._database, lambda to: calls.give_up(to, gone=self._absences.gone(to)))

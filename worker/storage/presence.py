@@ -10,13 +10,16 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker import logs
 from worker.errors import StorageUnavailable
+from worker.portability.requests import Lane
 
 log = logs.get(__name__)
 
@@ -37,10 +40,28 @@ ABSENT = f"""NOT EXISTS (
 """The condition that nobody holds the lock of ``{owner}`` now."""
 
 _HOLD = text(f"SELECT pg_advisory_lock({_CLASS}, :owner)")
+_NAME = text("SELECT set_config('application_name', :name, false)")
 _STILL = text("SELECT 1")
 _GONE = text(f"""
     SELECT DISTINCT owner FROM lookup_call c WHERE outcome = 'calling' AND {ABSENT.format(owner="c.owner")}
 """)  # noqa: S608
+_NAMED = "presend "
+_ALIVE = text(f"""
+    SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.classid = {_CLASS} AND l.objsubid = 2 AND l.granted
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY 1, 2
+""")  # noqa: S608 - the class is ours
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A process that is there."""
+
+    # the lanes it works for; empty where it did not say
+    lanes: tuple[Lane, ...]
+    # its connection's: since when it can be seen
+    since: datetime
 
 
 class Presence:
@@ -48,6 +69,7 @@ class Presence:
 
     def __init__(self, database: Engine) -> None:
         self._database = database
+        self._name = "presend"
         self._starting = threading.Lock()
         self._keeper: threading.Thread | None = None
         self._held = threading.Event()
@@ -55,12 +77,14 @@ class Presence:
         self.owner = secrets.randbelow(2**31 - 1) + 1
         """The number under which this process's calls are named."""
 
+    def announce(self, lanes: Collection[Lane]) -> None:
+        """Be seen from now on, as working for these lanes: also before there is anything to buy."""
+        self._name = f"{_NAMED}{'+'.join(lanes)}"
+        self._start()
+
     def require(self) -> int:
         """Return the owner's number; ``StorageUnavailable`` where Postgres cannot see this process now."""
-        with self._starting:
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="presence", daemon=True)
-                self._keeper.start()
+        self._start()
         if not self._held.wait(_PATIENCE_SECONDS):
             raise StorageUnavailable("no connection to Postgres to be seen by: it may have none free")
         return self.owner
@@ -69,10 +93,17 @@ class Presence:
         """Let the lock go; the process buys nothing more."""
         self._closed.set()
 
+    def _start(self) -> None:
+        with self._starting:
+            if self._keeper is None:
+                self._keeper = threading.Thread(target=self._keep, name="presence", daemon=True)
+                self._keeper.start()
+
     def _keep(self) -> None:
         while not self._closed.is_set():
             try:
                 with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    connection.execute(_NAME, {"name": self._name})
                     connection.execute(_HOLD, {"owner": self.owner})
                     self._held.set()
                     while not self._closed.wait(_LOOK_SECONDS):
@@ -83,6 +114,16 @@ class Presence:
             finally:
                 self._held.clear()
             self._closed.wait(_LOOK_SECONDS / 4)
+
+
+def alive(connection: Connection) -> list[Alive]:
+    """Return the processes that buy numbers, as long as they live."""
+    return [Alive(_lanes(name), since) for name, since in connection.execute(_ALIVE)]
+
+
+def _lanes(name: str | None) -> tuple[Lane, ...]:
+    named = (name or "").removeprefix(_NAMED).split("+")
+    return tuple(lane for lane in Lane if lane.value in named)
 
 
 class Absences:

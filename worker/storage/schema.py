@@ -83,6 +83,7 @@ lookup_call = Table(
     Column("reserved", Integer),
     Column("budget_day", Date),
     Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
+    Index("lookup_call_failed_idx", "sent_at", postgresql_where=text("outcome IN ('lost', 'refused')")),
     Index(None, "sent_at"),
 )
 
@@ -413,4 +414,18 @@ log_in_attempt = Table(
     Column("last_at", _moment, nullable=False),
     Column("wait_until", _moment, nullable=False),
     PrimaryKeyConstraint("site", "who"),
+)
+
+console_operator = Table(
+    "console_operator",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # scrypt, its parameters and salt with it
+    Column("password_hash", Text, nullable=False),
+    # view or act
+    Column("role", Text, nullable=False),
+    Column("created_at", _moment, nullable=False),
+    Column("last_log_in_at", _moment),
+    # null: may log in
+    Column("disabled_at", _moment),
 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from worker.portability.msisdn import mask_all
@@ -16,10 +16,17 @@ from worker.portability.msisdn import mask_all
 def environment(folders: Sequence[Path], *, timezone: str) -> Environment:
     """Return an environment over some folders of templates; a later one's stand before an earlier one's.
 
+    The first folder's are also under ``shared/``, so that a site's ``base.html`` can extend the shared one.
+
     Everything put into a page is escaped, and a name that nobody gave fails the page.
     """
     made = Environment(
-        loader=FileSystemLoader([str(folder) for folder in reversed(folders)]),
+        loader=ChoiceLoader(
+            [
+                FileSystemLoader([str(folder) for folder in reversed(folders)]),
+                PrefixLoader({"shared": FileSystemLoader(str(folders[0]))}),
+            ]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,112 @@
+"""What operators do on the console, over a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.operators_console import Watched, operators_console
+from worker.portability.requests import Lane
+from worker.storage import calls as stored_calls
+from worker.storage import engine, gate, lane_pauses, operators, outbox
+from worker.storage.budget import Budget
+from worker.storage.calls import Call, EndedCall
+from worker.storage.ids import new_id
+from worker.storage.operators import Role
+from worker.storage.postgres_store import PostgresStore
+
+
+@pytest.fixture
+def console(database_url: str) -> Iterator[Watched]:
+    with operators_console(database_url, daily_budget=1000) as made:
+        yield made
+
+
+def test_the_gate_is_closed_and_opened_with_a_reason_that_stands_in_the_trail(console: Watched) -> None:
+    mei = console.client("mei")
+    assert mei.submit("/gate/close", page="/gate", reason="  ").status_code == 422
+    assert engine.read(console.database, gate.closed) == []
+    assert mei.submit("/gate/close", page="/gate", reason="ask 13812345678 first").status_code == 303
+    (closed,) = engine.read(console.database, gate.closed)
+    assert (closed.closed_by, closed.reason) == ("mei", "ask 138****5678 first")
+    assert "closed by hand" in mei.get("/").text
+    assert mei.submit("/gate/open", page="/gate", reason="asked").status_code == 303
+    assert engine.read(console.database, gate.closed) == []
+    trail = mei.get("/trail").text
+    assert "ask 138****5678 first" in trail
+    assert trail.index(">opened</span>") < trail.index(">closed</span>")
+    assert "asked" not in mei.get("/trail", params={"action": "close"}).text
+
+
+def test_a_gate_the_provider_closed_is_opened_only_when_that_is_asked_for(console: Watched) -> None:
+    account = console.its.observing.account
+    assert account is not None
+    engine.transact(console.database, lambda to: gate.close(to, account, by="provider", reason="code -5"))
+    mei = console.client("mei")
+    mei.submit("/gate/open", page="/gate", reason="just so")
+    assert len(engine.read(console.database, gate.closed)) == 1
+    mei.submit("/gate/open", page="/gate", reason="topped up", provider="yes")
+    assert engine.read(console.database, gate.closed) == []
+
+
+def test_a_lane_is_paused_and_resumed(console: Watched) -> None:
+    mei = console.client("mei")
+    mei.submit("/lanes/sms/pause", page="/lanes/sms", reason="the gateway sends rubbish")
+    (paused,) = engine.read(console.database, lane_pauses.read)
+    assert (paused.lane, paused.paused_by) == (Lane.SMS, "mei")
+    page = mei.get("/").text
+    assert "the gateway sends rubbish" in page
+    mei.submit("/lanes/sms/resume", page="/lanes/sms", reason="mended")
+    assert engine.read(console.database, lane_pauses.read) == []
+    assert mei.get("/lanes/direct").status_code == 404
+
+
+def test_a_role_counts_at_once_and_a_disabled_operator_is_out(console: Watched) -> None:
+    otto = console.client("otto")
+    page = otto.get("/").text
+    assert "Close the gate" not in page
+    assert otto.submit("/gate/close", page="/", reason="x").status_code == 403
+    engine.transact(console.database, lambda to: operators.set_role(to, "otto", Role.ACT, by="test"))
+    assert otto.submit("/gate/close", page="/", reason="x").status_code == 303
+    engine.transact(
+        console.database, lambda to: operators.set_disabled(to, "otto", True, by="test", reason="left")
+    )
+    assert otto.get("/").headers["location"] == "/log-in"
+    refused = console.client().submit(
+        "/log-in", page="/log-in", name="otto", password="correct horse battery staple"
+    )
+    assert refused.status_code == 403
+
+
+def test_the_overview_shows_processes_calls_spend_and_what_is_stuck(console: Watched) -> None:
+    store = PostgresStore(console.database, daily=Budget(1000))
+    store.announce([Lane.SMS])
+    now = datetime.now(UTC)
+
+    def call(sent_at: datetime, numbers: int) -> Call:
+        return Call(new_id(), new_id(), Lane.SMS, "http://provider", sent_at, numbers, 60.0)
+
+    def happened(to: object) -> None:
+        ended = call(now - timedelta(minutes=2), 3)
+        stored_calls.open_and_claim(to, ended, ["13800000001", "13800000002", "13800000003"], overtaken=())
+        stored_calls.close_call(
+            to, EndedCall(ended, ["13800000001", "13800000002", "13800000003"], "answered", now, 2)
+        )
+        stored_calls.open_and_claim(to, call(now, 5), [f"1380000001{n}" for n in range(5)], overtaken=())
+        outbox.add_batch(to, new_id(), lane=Lane.SMS, decided_at=now - timedelta(minutes=1), numbers=3)
+
+    engine.transact(console.database, happened)
+    store._presence.require()
+    look, spend = console.its.live.look(), console.its.spending.now()
+    (sms,) = [lane for lane in look.lanes if lane.lane is Lane.SMS]
+    assert (sms.workers, sms.slots, sms.busy_slots, sms.open and sms.open.numbers) == (1, 8, 1, 5)
+    assert sms.state == "running"
+    assert look.events_stuck
+    assert (spend.today, spend.last_hour, spend.calls_today) == (2, 2, 2)
+    page = console.client("mei").get("/").text
+    assert "Events of 1 batch wait" in page
+    assert "No process works for the lane Recharge" in page
+    assert console.client("mei").get("/rates.json").json()[0]
+    store.close()

@@ -1,0 +1,118 @@
+"""The watch: a thread that asks the broker and the provider how things stand: no page waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kombu import Connection
+
+from worker import logs
+from worker.carrier.protocol import Balance, CarrierLookup
+from worker.errors import CarrierError
+from worker.portability.requests import Lane
+from worker.queues import DEAD_QUEUE
+
+log = logs.get(__name__)
+
+_LOOK_SECONDS = 2.0
+_BALANCE_SECONDS = 60.0
+_BALANCE_AGAIN_SECONDS = 10.0
+_CONNECT_SECONDS = 3
+_QUEUES = (Lane.RECHARGE.value, Lane.SMS.value, DEAD_QUEUE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen last."""
+
+    # messages that wait in each queue, by its name; a queue that does not exist yet is absent
+    waiting: Mapping[str, int]
+    # why the broker could not be asked; None: it answered
+    broker_fault: str | None
+    balance: Balance | None = None
+    balance_at: datetime | None = None
+    # why the provider did not tell its balance
+    balance_fault: str | None = None
+
+
+class Watch:
+    """Looks every two seconds until closed; the balance is asked for once a minute, which costs nothing."""
+
+    def __init__(self, broker_url: str, carrier: CarrierLookup | None) -> None:
+        self._broker_url = broker_url
+        self._carrier = carrier
+        self._closed = threading.Event()
+        self._looked = threading.Event()
+        self._connection: Any = None
+        self._next_balance = 0.0
+        self.sight = Sight({}, None)
+        self._thread = threading.Thread(target=self._watch, name="console-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def looked(self, timeout_seconds: float) -> bool:
+        """Wait for the first look; return whether there was one."""
+        return self._looked.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(_CONNECT_SECONDS + 1)
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._look()
+            except Exception:  # a defect must not leave a picture standing that looks alive
+                log.exception("console_watch_failed")
+                self.sight = Sight({}, "see the log")
+            self._looked.set()
+            self._closed.wait(_LOOK_SECONDS)
+        self._hang_up()
+
+    def _look(self) -> None:
+        waiting, fault = self._waiting()
+        before = self.sight
+        balance, at, balance_fault = before.balance, before.balance_at, before.balance_fault
+        if self._carrier is not None and time.monotonic() >= self._next_balance:
+            try:
+                balance, at, balance_fault = self._carrier.balance(), datetime.now(UTC), None
+            except CarrierError as exc:
+                balance_fault = str(exc)
+            again = _BALANCE_SECONDS if balance_fault is None else _BALANCE_AGAIN_SECONDS
+            self._next_balance = time.monotonic() + again
+        self.sight = Sight(waiting, fault, balance, at, balance_fault)
+
+    def _waiting(self) -> tuple[dict[str, int], str | None]:
+        try:
+            if self._connection is None:
+                self._connection = Connection(self._broker_url, connect_timeout=_CONNECT_SECONDS)
+                self._connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
+            return {queue: size for queue in _QUEUES if (size := self._size(queue)) is not None}, None
+        except Exception as exc:  # noqa: BLE001 - whatever keeps the broker from answering
+            self._hang_up()
+            return {}, type(exc).__name__
+
+    def _size(self, queue: str) -> int | None:
+        """Messages in a queue; asking for one that is not there closes the channel, so each has its own."""
+        with self._connection.channel() as channel:
+            try:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            except self._connection.channel_errors:
+                return None
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception as exc:  # noqa: BLE001 - it is gone anyway
+                log.debug("broker_not_released", error=type(exc).__name__)
