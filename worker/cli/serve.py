@@ -15,6 +15,7 @@ Example:
   presend account create shop --balance 10000     prints the account's key
   presend serve --port 8500 --tls-port 8543 --certfile cert.pem --keyfile key.pem
   curl -d apikey=KEY -d mobile=13972565391 http://127.0.0.1:8500/carrier
+  and in a browser: http://127.0.0.1:8500/, the query page; log in with the key
 
 \b
 It buys with PRESEND_PROVIDER_APIKEY, needs no running worker, and ends on SIGTERM once the calls in
@@ -29,12 +30,34 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-port", type=click.IntRange(0, 65535), help="For https, at the same time.")
 @click.option("--certfile", type=_file, help="Certificate chain for https, PEM.")
 @click.option("--keyfile", type=_file, help="Its private key, PEM.")
-def serve(port: int, host: str, tls_port: int | None, certfile: Path | None, keyfile: Path | None) -> None:
-    """Serve /carrier, /carrier_batch and /balance to everyone who has an account."""
+@click.option(
+    "--public-url",
+    "public_urls",
+    multiple=True,
+    metavar="URL",
+    help="Where browsers find the query page, if a proxy or another name shows it; may be repeated.",
+)
+@click.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="Take the browser's address from X-Forwarded-For: only where a proxy is the one way in.",
+)
+def serve(
+    *,
+    port: int,
+    host: str,
+    tls_port: int | None,
+    certfile: Path | None,
+    keyfile: Path | None,
+    public_urls: tuple[str, ...],
+    behind_proxy: bool,
+) -> None:
+    """Serve /carrier, /carrier_batch and /balance, and the query page, to everyone who has an account."""
     from worker import bootstrap, config, logs, memory
     from worker.errors import SettingsError
     from worker.processes import preflight
     from worker.serve import running
+    from worker.serve.page.site import Access
 
     tls = None
     if tls_port is not None:
@@ -52,7 +75,8 @@ def serve(port: int, host: str, tls_port: int | None, certfile: Path | None, key
         upkeep = bootstrap.upkeep()
         memory.settle_down()
         try:
-            running.run(presend, upkeep, host=host, port=port, tls=tls, on_ready=_say)
+            access = Access(host, public_urls, behind_proxy)
+            running.run(presend, upkeep, host=host, port=port, tls=tls, access=access, on_ready=_say)
         finally:
             presend.close()
     except SettingsError as exc:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from worker import logs
 from worker.bootstrap import Presend
@@ -27,6 +28,7 @@ from worker.serve.desk import Desk
 from worker.serve.direct_lane import DirectLane
 from worker.serve.front_door import FrontDoor
 from worker.serve.jobs.runner import JobRunner
+from worker.serve.page.site import Access, query_page
 from worker.upkeep import Upkeep
 
 log = logs.get(__name__)
@@ -61,6 +63,7 @@ def run(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     tls: Tls | None = None,
+    access: Access | None = None,
     on_ready: Callable[[list[str]], None] = lambda _urls: None,
     stop: Event | None = None,
 ) -> None:
@@ -70,18 +73,22 @@ def run(
     """
     if tls is not None:
         tls.check()
+    its: Any = {"access": access or Access(host), "on_ready": on_ready, "stop": stop}
     with _listening(host, port) as plain:
         if tls is None:
-            asyncio.run(_serve(presend, upkeep, [(plain, None)], on_ready, stop))
+            asyncio.run(_serve(presend, upkeep, [(plain, None)], **its))
             return
         with _listening(host, tls.port, option="--tls-port") as secure:
-            asyncio.run(_serve(presend, upkeep, [(plain, None), (secure, tls)], on_ready, stop))
+            listeners = [(plain, None), (secure, tls)]
+            asyncio.run(_serve(presend, upkeep, listeners, **its))
 
 
 async def _serve(
     presend: Presend,
     upkeep: Upkeep,
     listeners: list[tuple[socket.socket, Tls | None]],
+    *,
+    access: Access,
     on_ready: Callable[[list[str]], None],
     stop: Event | None,
 ) -> None:
@@ -106,7 +113,8 @@ async def _serve(
         max_age_seconds=settings.max_age_seconds[Lane.DIRECT] or None,
     )
     runner.start()
-    app = carrier_app(door, extra_routes=[Route("/healthz", _health)])
+    page = query_page(presend.database, door, runner, timezone=settings.timezone, access=access)
+    app = carrier_app(door, extra_routes=[Route("/healthz", _health), Mount("/", page)])
     ended = Event()
     chores = Thread(target=upkeep.for_direct_callers, args=(ended,), name="chores", daemon=True)
     chores.start()

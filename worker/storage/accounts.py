@@ -22,10 +22,12 @@ from sqlalchemy import Connection, text
 from worker.carrier.protocol import FeeType
 from worker.errors import AccountError
 from worker.portability.msisdn import mask_all
-from worker.storage import operator_actions
+from worker.storage import operator_actions, web_sessions
 from worker.storage.ids import new_id
 
 KEY_LENGTH = 32
+QUERY_SITE = "query"
+"""The web site whose sessions are accounts'."""
 _ALPHABET = string.digits + string.ascii_lowercase
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
@@ -70,6 +72,8 @@ class Account:
 class Moved:
     """One line of a statement."""
 
+    # counts up
+    number: int
     at: datetime
     kind: Movement
     amount: int
@@ -101,11 +105,25 @@ _MOVE = text("""
     VALUES (:account_id, now(), :kind, :amount, :balance, NULL, :note)
 """)
 _STATEMENT = text("""
-    SELECT m.at, m.kind, m.amount, m.balance, m.request_id, m.note
+    SELECT m.id, m.at, m.kind, m.amount, m.balance, m.request_id, m.note
     FROM account_movement m JOIN account a ON a.id = m.account_id
     WHERE a.name = :name AND m.at >= coalesce(CAST(:since AS timestamptz), '-infinity')
       AND m.at < coalesce(CAST(:until AS timestamptz), 'infinity')
     ORDER BY m.id
+""")
+
+_OF_KEY = text(f"""
+    SELECT {_COLUMNS} FROM account
+    WHERE key_hash = :key_hash OR (old_key_hash = :key_hash AND old_key_until > now())
+""")  # noqa: S608
+_OF_ID = text(f"SELECT {_COLUMNS} FROM account WHERE id = CAST(:id AS uuid)")  # noqa: S608
+_MOVED = "SELECT id, at, kind, amount, balance, request_id, note FROM account_movement"
+_NEWEST = text(f"""
+    {_MOVED} WHERE account_id = CAST(:id AS uuid) AND (CAST(:before AS bigint) IS NULL OR id < :before)
+    ORDER BY id DESC LIMIT :most
+""")
+_OLDEST = text(f"""
+    {_MOVED} WHERE account_id = CAST(:id AS uuid) AND id > :after ORDER BY id LIMIT :most
 """)
 
 
@@ -184,6 +202,7 @@ def rotate(connection: Connection, name: str, *, grace: timedelta, by: str) -> t
     """Give an account a new key; the present one stays good for ``grace``, any older one is dropped."""
     account = _locked(connection, name)
     key = _new_key()
+    web_sessions.revoke(connection, site=QUERY_SITE, subject=account.id)  # begun with the key that goes
     connection.execute(_SET_KEY, {"grace": grace, "key_hash": key_hash(key), "id": account.id})
     _write_down(connection, account, by, "rotate", f"the key before is good for {grace}")
     return _locked(connection, name), key
@@ -197,8 +216,32 @@ def statement(
     rows = connection.execution_options(yield_per=1000).execute(
         _STATEMENT, {"name": name, "since": since, "until": until}
     )
-    for at, kind, amount, balance, request_id, note in rows:
-        yield Moved(at, Movement(kind), amount, balance, request_id and str(request_id), note)
+    yield from map(_moved, rows)
+
+
+def of_key(connection: Connection, key: str) -> Account | None:
+    """Return the account a key is good for now."""
+    row = connection.execute(_OF_KEY, {"key_hash": key_hash(key)}).one_or_none()
+    return None if row is None else _account(row)
+
+
+def of_id(connection: Connection, account_id: str) -> Account | None:
+    """Return an account by its id."""
+    row = connection.execute(_OF_ID, {"id": account_id}).one_or_none()
+    return None if row is None else _account(row)
+
+
+def newest_movements(
+    connection: Connection, account_id: str, *, most: int, before: int | None = None
+) -> list[Moved]:
+    """Return an account's movements, newest first, older than number ``before`` where that is given."""
+    rows = connection.execute(_NEWEST, {"id": account_id, "most": most, "before": before})
+    return list(map(_moved, rows))
+
+
+def movements(connection: Connection, account_id: str, *, after: int, most: int) -> list[Moved]:
+    """Return an account's movements past number ``after``, oldest first."""
+    return list(map(_moved, connection.execute(_OLDEST, {"id": account_id, "most": most, "after": after})))
 
 
 def _new_key() -> str:
@@ -223,6 +266,11 @@ def _move(
 
 def _write_down(connection: Connection, account: Account, by: str, action: str, reason: str) -> None:
     operator_actions.add(connection, who=by, action=action, subject=f"account {account.name}", reason=reason)
+
+
+def _moved(row: Any) -> Moved:
+    number, at, kind, amount, balance, request_id, note = row
+    return Moved(number, at, Movement(kind), amount, balance, request_id and str(request_id), note)
 
 
 def _account(row: Any) -> Account:

@@ -23,7 +23,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker import logs
 from worker.errors import StorageUnavailable
@@ -140,7 +140,7 @@ class Site:
     ) -> Route:
         """Return the route of a form that changes something: POST, from our own pages alone."""
         gate = _Gate(self, endpoint, public=public, allow=allow, max_body_bytes=max_body_bytes)
-        return Route(path, gate, methods=["POST"], name=f"POST {path}", max_body_size=max_body_bytes)
+        return Route(path, gate, methods=["POST"], name=f"POST {path}")
 
     def app(self, routes: Sequence[BaseRoute]) -> ASGIApp:
         """Return the site as an application: these routes, the assets, the choice of language."""
@@ -231,9 +231,23 @@ class _Gate:
     max_body_bytes: int = MAX_BODY_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
+        request = Request(scope, self._bounded(receive), send)
         response = await self._answer(request)
         await response(scope, receive, send)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """A body may be so long; whoever reads on past that raises the refusal."""
+        left = self.max_body_bytes
+
+        async def bounded() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise Refused(413)
+            return message
+
+        return bounded
 
     async def _answer(self, request: Request) -> Response:
         site = self.site
@@ -268,6 +282,9 @@ class _Gate:
 
     async def _let_in(self, visit: Visit) -> None:
         if self._unsafe(visit.request):
+            length = visit.request.headers.get("content-length", "")
+            if length.isdigit() and int(length) > self.max_body_bytes:
+                raise Refused(413)
             visit.fields = await self._fields(visit.request)
             given = visit.request.headers.get(sessions.FORM_HEADER) or visit.form(sessions.FORM_FIELD)
             if not sessions.right_form_token(visit.cookie, given):

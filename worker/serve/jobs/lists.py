@@ -131,13 +131,18 @@ class NumberList:
         if cells is None:
             return text, None, Wrong.QUOTE
         cell = cells[self._layout.column] if self._layout.column < len(cells) else ""
-        number = _number(cell)
-        return cell, number, None if number else _wrong(cell)
+        return cell, *number_in(cell)
 
 
 def of_pasted(text: str) -> BinaryIO:
     """What was pasted as a file: numbers may be separated by commas, semicolons and tabs too."""
     return io.BytesIO(_BETWEEN_PASTED.sub("\n", text).encode())
+
+
+def number_in(cell: str) -> tuple[str | None, Wrong | None]:
+    """Return the number somebody wrote, 11 digits, or what is wrong with it."""
+    number = _number(cell)
+    return number, None if number else _wrong(cell)
 
 
 def _encoding(stream: BinaryIO) -> str:

@@ -61,7 +61,7 @@ Words = Callable[[str], str]
 def csv_of(database: Engine, job_id: str, words: Words, zone: ZoneInfo) -> Iterator[str]:
     """Yield the CSV, its lines in blocks, with headings and explanations in the reader's words."""
     result = _Result(words, zone)
-    yield _BOM + _text([[words(f"result.{name}") for name in COLUMNS]])
+    yield _BOM + _text([[words(f"csv.{name}") for name in COLUMNS]])
     place, bad = 0, _BadRows(database, job_id)
     while block := engine.read(
         database, partial(jobs.parts, job_id=job_id, place=place, most=_PARTS_A_BLOCK)
@@ -95,7 +95,7 @@ class _Result:
 
     def bad_row(self, error: RowError) -> list[object]:
         """A row that holds no number."""
-        code, status = int(Code.BAD_PARAMETER), self._words(f"status.{BAD_ROW}")
+        code, status = int(Code.BAD_PARAMETER), self._words(f"csv.is.{BAD_ROW}")
         return [
             error.line,
             guarded(error.came),
@@ -137,7 +137,7 @@ class _Result:
         code = _CODES.get(status)
         return [
             "" if code is None else int(code),
-            self._words(f"status.{status}"),
+            self._words(f"csv.is.{status}"),
             self._operator(range_holder),
             self._operator(current_operator),
             guarded(area or ""),
@@ -149,7 +149,7 @@ class _Result:
         """An operator's name; a label the provider invented as it came."""
         if code is None:
             return ""
-        return self._words(f"operator.{code}") if code in set(Operator) else guarded(code)
+        return self._words(f"csv.operator.{code}") if code in set(Operator) else guarded(code)
 
 
 class _BadRows:

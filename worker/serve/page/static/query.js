@@ -1,0 +1,31 @@
+// The form of a list: too large a file is told before it is sent, and nobody sends it twice.
+"use strict";
+
+for (const form of document.querySelectorAll("form.list-form")) {
+  const problem = form.querySelector("p.alert[hidden]");
+  const button = form.querySelector("button.primary");
+  const file = form.querySelector("input[type=file]");
+  const label = button.textContent;
+
+  form.addEventListener("submit", (event) => {
+    const given = file.files[0];
+    const tooLarge = given !== undefined && given.size > Number(form.dataset.mostBytes);
+    problem.hidden = !tooLarge;
+    if (tooLarge) {
+      problem.textContent = form.dataset.tooLarge;
+      event.preventDefault();
+      file.focus();
+      return;
+    }
+    button.disabled = true;
+    button.textContent = form.dataset.busy;
+    form.setAttribute("aria-busy", "true");
+  });
+
+  // back from the next page, by the browser's own button
+  window.addEventListener("pageshow", () => {
+    button.disabled = false;
+    button.textContent = label;
+    form.removeAttribute("aria-busy");
+  });
+}
