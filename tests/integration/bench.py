@@ -65,12 +65,7 @@ class Bench:
         self, carrier: CarrierLookup | None = None, *, patience_seconds: float = 0.3, account: str = ""
     ) -> Pipeline:
         carrier = carrier or self.sandbox.account(DEFAULT_APIKEY)
-        rules = Rules(
-            Freshness({Lane.RECHARGE: 600, Lane.SMS: 86400, Lane.DIRECT: 0}),
-            FailureCodes.shipped(),
-            frozenset({FailureClass.REFUSED, FailureClass.THROTTLED}),
-            max_attempts=3,
-        )
+        rules = self.rules()
         store = PostgresStore(self.database, daily=self.budget)
         self.stores.append(store)
         buyer = Buyer(
@@ -88,6 +83,15 @@ class Bench:
             rules=rules,
             account=account,
             now=self.clock,
+        )
+
+    @staticmethod
+    def rules() -> Rules:
+        return Rules(
+            Freshness({Lane.RECHARGE: 600, Lane.SMS: 86400, Lane.DIRECT: 0}),
+            FailureCodes.shipped(),
+            frozenset({FailureClass.REFUSED, FailureClass.THROTTLED}),
+            max_attempts=3,
         )
 
     def upkeep(self) -> Upkeep:

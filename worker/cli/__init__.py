@@ -15,6 +15,7 @@ _COMMANDS = {
     "worker": "worker.cli.worker",
     "submit": "worker.cli.submit",
     "check": "worker.cli.check",
+    "explain": "worker.cli.explain",
     "events": "worker.cli.events",
     "dead": "worker.cli.dead",
     "gate": "worker.cli.gate",

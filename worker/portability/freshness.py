@@ -9,10 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from worker.portability.failure_codes import FailureClass
 from worker.portability.records import AnsweredFrom, PortRecord, Status
 from worker.portability.requests import CheckRequest, Lane
+
+
+class Objection(StrEnum):
+    """Why a stored record does not answer a request: the provider is asked."""
+
+    NO_RECORD = "no_record"
+    UNKNOWN = "unknown"
+    """The last answer was: unknown."""
+    LIVE_WANTED = "live_wanted"
+    """A direct caller accepts no answer of this age."""
+    ANOTHER_ATTEMPT = "another_attempt"
+    """The first answer did not help."""
+    SAID_TO_HAVE_MOVED = "said_to_have_moved"
+    """The failure code says so, and the record names no other operator."""
+    CHANNEL_FAILED = "channel_failed"
+    """The record names the very channel that failed since it was observed."""
+    OLD = "old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +54,45 @@ class Freshness:
         ``shares_from`` is the sent_at of another request's call that this one waited for: what it or a
         later call learned answers whatever it is, for it was bought for everyone who waited.
         """
-        if record is None:
-            return None
-        if shares_from is not None and record.observed_at >= shares_from:
+        if record is not None and shares_from is not None and record.observed_at >= shares_from:
             return AnsweredFrom.SHARED
+        objection = self.objection(request, record, failure_class=failure_class, now=now)
+        return AnsweredFrom.STORED if objection is None else None
+
+    def objection(
+        self,
+        request: CheckRequest,
+        record: PortRecord | None,
+        *,
+        failure_class: FailureClass | None,
+        now: datetime,
+    ) -> Objection | None:
+        """Why the record does not answer; None: it does."""
+        if record is None:
+            return Objection.NO_RECORD
         if record.status is Status.UNKNOWN:
-            return None
+            return Objection.UNKNOWN
         if request.lane is Lane.DIRECT:
             accepted = request.max_age_seconds
             fresh = accepted is not None and _age_seconds(record, now) <= accepted
-        else:
-            fresh = not _speaks_against(request, record, failure_class) and (
-                _age_seconds(record, now) < self.max_age_seconds[request.lane]
-            )
-        return AnsweredFrom.STORED if fresh else None
+            return None if fresh else Objection.LIVE_WANTED
+        against = _speaks_against(request, record, failure_class)
+        if against is not None:
+            return against
+        return None if _age_seconds(record, now) < self.max_age_seconds[request.lane] else Objection.OLD
 
 
-def _speaks_against(request: CheckRequest, record: PortRecord, failure_class: FailureClass | None) -> bool:
-    """Whether what happened since is evidence against the record, however young it is."""
+def _speaks_against(
+    request: CheckRequest, record: PortRecord, failure_class: FailureClass | None
+) -> Objection | None:
+    """What happened since that is evidence against the record, however young it is."""
     if request.lane is Lane.RECHARGE:
-        return request.attempt > 1  # the first answer did not help
+        return Objection.ANOTHER_ATTEMPT if request.attempt > 1 else None
     named = None if record.status is Status.INVALID else record.current_operator
     if failure_class is FailureClass.PORTED:
-        return named is None or named == request.operator
-    return named == request.operator and record.observed_at <= _failure_moment(request)
+        return Objection.SAID_TO_HAVE_MOVED if named is None or named == request.operator else None
+    failed_since = named == request.operator and record.observed_at <= _failure_moment(request)
+    return Objection.CHANNEL_FAILED if failed_since else None
 
 
 def _failure_moment(request: CheckRequest) -> datetime:

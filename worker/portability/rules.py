@@ -8,7 +8,7 @@ from datetime import datetime
 from worker.portability.changes import finding_of
 from worker.portability.decision import Decision, answered_by_rule, decide
 from worker.portability.failure_codes import FailureClass, FailureCodes
-from worker.portability.freshness import Freshness
+from worker.portability.freshness import Freshness, Objection
 from worker.portability.records import Finding, NoAnswer, PortRecord
 from worker.portability.requests import CheckRequest, Lane
 
@@ -57,6 +57,12 @@ class Rules:
             shares_from=shares_from or request.received_at,
         )
         return None if answered_from is None else finding_of(record, answered_from)
+
+    def objection(
+        self, request: CheckRequest, record: PortRecord | None, *, now: datetime
+    ) -> Objection | None:
+        """Why the provider has to be asked although this record is stored; None: the record answers."""
+        return self.freshness.objection(request, record, failure_class=self.failure_class(request), now=now)
 
     def decide(self, request: CheckRequest, finding: Finding | NoAnswer) -> Decision:
         """The decision table's word on a request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -49,6 +50,11 @@ _ADD = text(f"""
 
 _OF_BATCH = text(f"""
     SELECT {_COLUMNS} FROM check_request WHERE batch_id = CAST(:batch_id AS uuid) ORDER BY 1, 2, 3, 4
+""")  # noqa: S608 - the columns are ours
+
+_OF_NUMBER = text(f"""
+    SELECT {_COLUMNS} FROM check_request WHERE msisdn = :msisdn AND received_at <= :until
+    ORDER BY decided_at DESC, reference DESC LIMIT :most
 """)  # noqa: S608 - the columns are ours
 
 
@@ -100,6 +106,12 @@ def add(connection: Connection, rows: Sequence[CheckedRequest]) -> set[RequestKe
         },
     )
     return {RequestKey(source, Lane(lane), reference, attempt) for source, lane, reference, attempt in added}
+
+
+def of_number(connection: Connection, msisdn: str, *, until: datetime, most: int) -> list[CheckedRequest]:
+    """Return a number's newest rows that were received by ``until``, oldest first."""
+    values = {"msisdn": int(msisdn), "until": until, "most": most}
+    return [_checked(row) for row in connection.execute(_OF_NUMBER, values)][::-1]
 
 
 def of_batch(connection: Connection, batch_id: str) -> list[CheckedRequest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -50,6 +51,12 @@ _ADD_CHANGES = text("""
 _CHANGES_OF_BATCH = text("""
     SELECT msisdn, donor, recipient, observed_after, observed_before, doubtful, batch_id, event_id
     FROM port_change WHERE batch_id = CAST(:batch_id AS uuid) ORDER BY msisdn
+""")
+
+_CHANGES_OF_NUMBER = text("""
+    SELECT msisdn, donor, recipient, observed_after, observed_before, doubtful, batch_id, event_id
+    FROM port_change WHERE msisdn = :msisdn AND observed_before <= :until
+    ORDER BY observed_before DESC LIMIT :most
 """)
 
 
@@ -101,11 +108,19 @@ def add_changes(connection: Connection, changes: Sequence[PortChange]) -> None:
 
 def changes_of_batch(connection: Connection, batch_id: str) -> list[PortChange]:
     """Return the changes a batch observed, in key order."""
+    return _changes(connection.execute(_CHANGES_OF_BATCH, {"batch_id": batch_id}))
+
+
+def changes_of_number(connection: Connection, msisdn: str, *, until: datetime, most: int) -> list[PortChange]:
+    """Return a number's newest changes that were observed by ``until``, oldest first."""
+    values = {"msisdn": int(msisdn), "until": until, "most": most}
+    return _changes(connection.execute(_CHANGES_OF_NUMBER, values))[::-1]
+
+
+def _changes(rows: Iterable[Any]) -> list[PortChange]:
     return [
         PortChange(str(msisdn), donor, recipient, after, before, doubtful, str(batch), str(event))
-        for msisdn, donor, recipient, after, before, doubtful, batch, event in connection.execute(
-            _CHANGES_OF_BATCH, {"batch_id": batch_id}
-        )
+        for msisdn, donor, recipient, after, before, doubtful, batch, event in rows
     ]
 
 

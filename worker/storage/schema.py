@@ -84,6 +84,14 @@ lookup_call = Table(
     Column("budget_day", Date),
     Index("lookup_call_open_idx", "until", postgresql_where=text("outcome = 'calling'")),
     Index("lookup_call_failed_idx", "sent_at", postgresql_where=text("outcome IN ('lost', 'refused')")),
+    # by number; calls that lost nothing are not in it
+    Index(
+        "lookup_call_numbers_idx",
+        "unanswered",
+        "overtaken",
+        postgresql_using="gin",
+        postgresql_where=text("unanswered IS NOT NULL OR overtaken IS NOT NULL"),
+    ),
     Index(None, "sent_at"),
 )
 
@@ -284,6 +292,7 @@ account_movement = Table(
     Column("request_id", _uuid),
     Column("note", Text, nullable=False),
     Index(None, "account_id", "id"),
+    Index("account_movement_request_id_idx", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 
 job = Table(
