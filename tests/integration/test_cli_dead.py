@@ -131,7 +131,7 @@ def test_a_replayed_letter_is_a_message_of_a_new_id_and_marked(
 ) -> None:
     letter_id, *_ = park(database, ("sms.recheck", GOOD, "a"), ("recharge.precheck", {"order_id": "o"}, "b"))
     done = presend("dead", "replay", "--id", letter_id, env=env)
-    assert (done.returncode, done.stdout) == (0, "sent 1 letter again\n")
+    assert (done.returncode, done.stdout) == (0, "sent 1 letter again, at most 1 look-up\n")
     (message,) = queued(redis_url)
     assert read_message(message).arguments == GOOD
     assert message.headers["task"] == "sms.recheck"
@@ -185,7 +185,7 @@ def test_what_is_no_tasks_arguments_is_left_and_explained(
 ) -> None:
     park(database, (*letter, "unreadable"), ("sms.recheck", GOOD, "well"))
     done = presend("dead", "replay", "--all", env=env)
-    assert done.stdout.startswith("sent 1 letter again\n")
+    assert done.stdout.startswith("sent 1 letter again, at most 1 look-up\n")
     assert f"left 1 where they are: {why}" in done.stdout
     assert len(queued(redis_url)) == 1
     assert [row["reason"] for row in listed(env)] == ["unreadable"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,12 @@ import click
 
 from worker.cli import operator
 from worker.cli.screen import console, counted, local, print_json, print_table, printable
+from worker.producing.showing import brief
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from worker.producing.replay import Cap, Replayed
     from worker.storage.dead_letters import DeadLetter
 
 _SHOWN_PAYLOAD = 90
@@ -45,14 +46,10 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
     """Show dead letters, oldest first, numbers masked."""
     from worker.storage import dead_letters, engine
 
+    which = dead_letters.Which(reason=reason, task=task, replayed=None if replayed else False)
     with operator.database() as database:
-        letters = engine.read(
-            database,
-            lambda to: dead_letters.select(to, reason=reason, task=task, replayed=replayed, most=limit),
-        )
-        found = engine.read(
-            database, lambda to: dead_letters.count(to, reason=reason, task=task, replayed=replayed)
-        )
+        letters = engine.read(database, lambda to: dead_letters.select(to, which, most=limit))
+        found = engine.read(database, lambda to: dead_letters.count(to, which))
     if as_json:
         for letter in letters:
             print_json(_as_json(letter))
@@ -67,21 +64,37 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
 
 @dead.command(
     epilog="\b\nExamples:\n  presend dead replay --all --dry-run\n"
+    "  presend dead replay --reason 'never answered' --max-lookups 300\n"
     "  presend dead replay --id 0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a55\n"
 )
 @click.option("--id", "ids", multiple=True, type=click.UUID, help="Only this one (repeatable).")
 @_reason
 @_task
 @click.option("--all", "everything", is_flag=True, help="All that were not sent again yet.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
-def replay(
-    ids: tuple[UUID, ...], reason: str | None, task: str | None, everything: bool, dry_run: bool
+@click.option(
+    "--max-lookups",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Leave what would buy more than so many numbers in all.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent, and what it would buy.")
+def replay(  # noqa: PLR0917 - click's options
+    ids: tuple[UUID, ...],
+    reason: str | None,
+    task: str | None,
+    everything: bool,
+    max_lookups: int | None,
+    dry_run: bool,
 ) -> None:
     """Send dead letters to their queues again.
 
     Each is marked once the broker confirmed its message. One that is still wrong comes back as a new letter.
+    What a letter buys is what its requests would buy now, if every call were answered: one whose key was
+    decided, or whose number has a record that is fresh enough, buys nothing.
     """
-    from worker import config
+    from worker import bootstrap, config
+    from worker.producing.pricing import Pricing
+    from worker.producing.replay import Cap
     from worker.storage import dead_letters, engine
 
     chosen = bool(reason or task)
@@ -89,39 +102,59 @@ def replay(
         raise click.UsageError("say which: --id, --reason and --task, or --all")
     with operator.database() as database:
         wanted = [str(each) for each in ids] or engine.read(
-            database, lambda to: dead_letters.ids(to, reason=reason, task=task)
+            database, lambda to: dead_letters.ids(to, dead_letters.Which(reason=reason, task=task))
         )
+        settings = config.load()
+        cap = Cap(Pricing(bootstrap.rules(settings), bootstrap.intakes(settings)), max_lookups)
         if dry_run:
-            _tell_plan(database, wanted)
+            _tell_plan(database, wanted, cap)
         else:
-            _replay(database, config.load().broker_url, wanted)
+            _replay(database, settings.broker_url, wanted, cap)
 
 
-def _tell_plan(database: Engine, wanted: Sequence[str]) -> None:
+def _tell_plan(database: Engine, wanted: Sequence[str], cap: Cap) -> None:
     from worker.producing.replay import plan
 
-    planned = plan(database, wanted)
-    click.echo(f"would send {counted(len(planned.sent), 'letter')}")
+    planned = plan(database, wanted, cap)
+    click.echo(f"would send {counted(len(planned.sent), 'letter')}, {_price(planned)}")
     for task, number in Counter(str(letter.task) for letter in planned.sent).most_common():
         click.echo(f"  {number:,} {task}")
+    for requests, words in _outcomes(planned):
+        click.echo(f"  {counted(requests, 'request')} {words}")
     _tell_left(planned.left)
 
 
-def _replay(database: Engine, broker_url: str, wanted: Sequence[str]) -> None:
+def _replay(database: Engine, broker_url: str, wanted: Sequence[str], cap: Cap) -> None:
     from worker.producing.producer import Producer
+    from worker.producing.replay import Replayed
     from worker.producing.replay import replay as send_again
 
-    sent, left = 0, []
+    done = Replayed()
     try:
         with Producer(broker_url) as producer:
-            for part in send_again(database, producer, wanted):
-                sent += len(part.sent)
-                left += part.left
+            for part in send_again(database, producer, wanted, cap):
+                done.add(part)
     finally:
-        click.echo(f"sent {counted(sent, 'letter')} again")
-    _tell_left(left)
-    if gone := len(wanted) - sent - len(left):
+        click.echo(f"sent {counted(len(done.sent), 'letter')} again, {_price(done)}")
+    _tell_left(done.left)
+    if gone := len(wanted) - len(done.sent) - len(done.left):
         click.echo(f"passed over {gone:,}: not there, or sent again before")
+
+
+def _price(replayed: Replayed) -> str:
+    """What it buys."""
+    most = f"at most {counted(replayed.look_ups, 'look-up')}"
+    return most if replayed.numbers == replayed.look_ups else f"{most}, of {replayed.numbers:,} numbers"
+
+
+def _outcomes(replayed: Replayed) -> list[tuple[int, str]]:
+    """Requests that buy nothing, and why."""
+    every = (
+        (sum(price.decided for price in replayed.prices), "were decided already: the answer is sent again"),
+        (sum(price.unasked for price in replayed.prices), "are answered by a rule or a stored record"),
+        (sum(price.wrong for price in replayed.prices), "are still wrong, and come back as new letters"),
+    )
+    return [(number, words) for number, words in every if number]
 
 
 def _tell_left(left: Sequence[tuple[DeadLetter, str]]) -> None:
@@ -155,32 +188,12 @@ def _table(letters: Sequence[DeadLetter], *, replayed: bool) -> Any:
         cell.append(f"{_shown(letter.task or 'no task', _SHOWN_PAYLOAD)}  ", style="bold")
         cell.append(f"{letter.id}\n", style="dim")
         cell.append(f"{_shown(letter.reason, 400)}\n", style="red")
-        cell.append(_shown(_payload(letter.payload), _SHOWN_PAYLOAD))
+        cell.append(_shown(brief(letter.payload), _SHOWN_PAYLOAD))
         row: list[Any] = [local(letter.received_at), cell]
         if replayed:
             row.append("-" if letter.replayed_at is None else local(letter.replayed_at))
         table.add_row(*row)
     return table
-
-
-def _payload(payload: Any) -> str:
-    """What came, in few words."""
-    if not isinstance(payload, dict) or not payload:
-        return json.dumps(payload, ensure_ascii=False)
-    if isinstance(body := payload.get("base64"), str) and payload.keys() <= {"base64", "content_type"}:
-        return _undecoded(body, payload.get("content_type"))
-    pairs = (
-        f"{name} {'<' + counted(len(value), 'item') + '>' if isinstance(value, list) else value}"
-        for name, value in payload.items()
-    )
-    return ", ".join(pairs)
-
-
-def _undecoded(body: str, content_type: Any) -> str:
-    """A body's size alone: base64 would get past the mask."""
-    size = len(body.rstrip("=")) * 3 // 4
-    shown = f"<{counted(size, 'byte')} that could not be decoded>"
-    return f"{shown}, {content_type}" if content_type else shown
 
 
 def _shown(text: str, most: int) -> str:

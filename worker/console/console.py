@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from worker.bootstrap import Observing
-from worker.console import entering, overview, stops, trail
+from worker.console import dead, entering, overview, stops, trail, work
 from worker.console.live import Live
 from worker.console.spending import Spending
 from worker.console.watch import Watch
@@ -24,6 +24,9 @@ from worker.web.visit import Visit
 
 MENU = [
     MenuItem("/", "menu.overview"),
+    MenuItem("/calls", "menu.work"),
+    MenuItem("/events", "menu.events"),
+    MenuItem("/dead", "menu.dead"),
     MenuItem("/trail", "menu.trail"),
 ]
 
@@ -92,6 +95,14 @@ def app(its: Console, site: Site) -> ASGIApp:
             page("/lanes/{lane}", partial(stops.lane_page, its)),
             acting("/lanes/{lane}/pause", partial(stops.pause_lane, its)),
             acting("/lanes/{lane}/resume", partial(stops.resume_lane, its)),
+            page("/calls", work.calls_page),
+            page("/batches/{id}", work.batch_page),
+            page("/events", work.events_page),
+            page("/dead", dead.page),
+            acting("/dead/price", partial(dead.price, its)),
+            acting("/dead/replay", partial(dead.send_again, its)),
+            page("/dead/{id}", dead.letter_page),
+            acting("/dead/{id}", dead.show_whole),
             page("/trail", trail.page),
         ]
     )

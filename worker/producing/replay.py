@@ -2,15 +2,20 @@
 
 A letter is marked only after the broker confirmed its message. A crash in between sends it twice, which the
 worker recognises by its key. A message that is wrong still has a new id, so it becomes a new dead letter.
+
+With a cap, letters are priced in the transaction that holds them, and one that would pass the cap stays;
+cheaper ones after it still go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.carrier.protocol import MAX_BATCH
+from worker.producing.pricing import Price, Pricing
 from worker.queues import TASKS
 from worker.storage import dead_letters, engine
 from worker.storage.dead_letters import DeadLetter
@@ -23,6 +28,7 @@ _AT_ONCE = 100
 
 NO_TASK = "its message named no task of presend's"
 NO_ARGUMENTS = "its body is not a task's arguments"
+OVER_THE_CAP = "its look-ups would pass the cap"
 
 
 class Sends(Protocol):
@@ -40,18 +46,61 @@ class Replayed:
     sent: list[DeadLetter] = field(default_factory=list)
     # with the reason why it cannot be sent
     left: list[tuple[DeadLetter, str]] = field(default_factory=list)
+    # what those sent cost at most, where it was asked for
+    prices: list[Price] = field(default_factory=list)
+
+    def add(self, other: Replayed) -> None:
+        """Add another part."""
+        self.sent += other.sent
+        self.left += other.left
+        self.prices += other.prices
+
+    @property
+    def look_ups(self) -> int:
+        """The most that those sent buy."""
+        return sum(price.look_ups for price in self.prices)
+
+    @property
+    def numbers(self) -> int:
+        """The different numbers among what they buy."""
+        return len({msisdn for price in self.prices for msisdn in price.to_buy})
 
 
-def replay(database: Engine, producer: Sends, ids: Sequence[str]) -> Iterator[Replayed]:
+class Cap:
+    """How many look-ups may be bought, by how each letter is priced; None: as many as it takes."""
+
+    def __init__(self, pricing: Pricing, most: int | None) -> None:
+        self._pricing = pricing
+        self._left = most
+
+    def sort(self, connection: Connection, found: Replayed) -> Replayed:
+        """Leave the letters that would pass the cap, and price the others."""
+        kept = Replayed(left=found.left)
+        prices = self._pricing.of(connection, found.sent, now=datetime.now(UTC))
+        for letter, price in zip(found.sent, prices, strict=True):
+            if self._left is not None and price.look_ups > self._left:
+                kept.left.append((letter, OVER_THE_CAP))
+                continue
+            if self._left is not None:
+                self._left -= price.look_ups
+            kept.sent.append(letter)
+            kept.prices.append(price)
+        return kept
+
+
+def replay(
+    database: Engine, producer: Sends, ids: Sequence[str], cap: Cap | None = None
+) -> Iterator[Replayed]:
     """Send these letters again, oldest first, each at most once; yields each part once it is marked.
 
     What somebody else replayed meanwhile is passed over.
     """
-    for begin in range(0, len(ids), _AT_ONCE):
-        part = ids[begin : begin + _AT_ONCE]
+    for part in _parts(ids):
 
         def send(connection: Connection, part: Sequence[str] = part) -> Replayed:
             done = _sorted(dead_letters.take(connection, part))
+            if cap is not None:
+                done = cap.sort(connection, done)
             for letter in done.sent:
                 for arguments in _messages(letter):
                     producer.send(str(letter.task), arguments)
@@ -61,9 +110,21 @@ def replay(database: Engine, producer: Sends, ids: Sequence[str]) -> Iterator[Re
         yield engine.transact(database, send)
 
 
-def plan(database: Engine, ids: Sequence[str]) -> Replayed:
+def plan(database: Engine, ids: Sequence[str], cap: Cap | None = None) -> Replayed:
     """Return what :func:`replay` would do, doing nothing."""
-    return _sorted(engine.transact(database, lambda to: dead_letters.take(to, ids)))
+    planned = Replayed()
+    for part in _parts(ids):
+
+        def look(connection: Connection, part: Sequence[str] = part) -> Replayed:
+            found = _sorted(dead_letters.take(connection, part))
+            return found if cap is None else cap.sort(connection, found)
+
+        planned.add(engine.transact(database, look))
+    return planned
+
+
+def _parts(ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (ids[begin : begin + _AT_ONCE] for begin in range(0, len(ids), _AT_ONCE))
 
 
 def _messages(letter: DeadLetter) -> Iterator[Mapping[str, Any]]:

@@ -33,6 +33,9 @@ class DeadLetter:
     request: CheckRequest | None = None
 
 
+KINDS_OF_NEWEST = 20_000
+"""Kinds of reasons are counted of so many letters, the newest."""
+
 _ADD = text("""
     INSERT INTO dead_letter (id, task, payload, reason, queue, received_at)
     SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:task AS text[]), CAST(:payload AS json[]),
@@ -40,17 +43,52 @@ _ADD = text("""
     ON CONFLICT (id) DO NOTHING
 """)
 
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which dead letters are meant."""
+
+    # contains this, in any case
+    reason: str | None = None
+    # of this kind of reason, see :func:`kinds`
+    kind: str | None = None
+    task: str | None = None
+    # received from .. to before
+    since: datetime | None = None
+    until: datetime | None = None
+    # sent again already; None: whether or not
+    replayed: bool | None = False
+
+
 _COLUMNS = "id, task, payload, reason, queue, received_at, replayed_at"
 
-_MATCHING = """
+# What reasons have in common: their first words, without what was quoted and counted in them.
+_KIND = "left(regexp_replace(split_part(reason, ':', 1), $q$'[^']*'|\\d+$q$, '…', 'g'), 120)"
+
+_MATCHING = f"""
     FROM dead_letter
-    WHERE (:replayed OR replayed_at IS NULL)
+    WHERE (CAST(:replayed AS boolean) IS NULL OR (replayed_at IS NOT NULL) = CAST(:replayed AS boolean))
       AND (CAST(:reason AS text) IS NULL OR strpos(lower(reason), lower(CAST(:reason AS text))) > 0)
       AND (CAST(:task AS text) IS NULL OR task = CAST(:task AS text))
+      AND (CAST(:kind AS text) IS NULL OR {_KIND} = CAST(:kind AS text))
+      AND received_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+      AND received_at < coalesce(CAST(:until AS timestamptz), 'infinity')
 """
 _LIST = text(f"SELECT {_COLUMNS} {_MATCHING} ORDER BY received_at, id LIMIT :most")
-_IDS = text(f"SELECT id {_MATCHING} ORDER BY received_at, id")
+_NEWEST = text(f"""
+    SELECT {_COLUMNS} {_MATCHING}
+      AND (CAST(:before_at AS timestamptz) IS NULL
+           OR (received_at, id) < (CAST(:before_at AS timestamptz), CAST(:before_id AS uuid)))
+    ORDER BY received_at DESC, id DESC LIMIT :most
+""")
+_ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE id = CAST(:id AS uuid)")  # noqa: S608
+_IDS = text(f"SELECT id {_MATCHING} ORDER BY received_at, id LIMIT :most")
 _COUNT = text(f"SELECT count(*) {_MATCHING}")
+_KINDS = text(f"""
+    SELECT {_KIND}, count(*) FROM (
+        SELECT reason {_MATCHING} ORDER BY received_at DESC LIMIT {KINDS_OF_NEWEST}
+    ) r GROUP BY 1 ORDER BY 2 DESC, 1
+""")  # noqa: S608 - ours
 
 _TAKE = text(f"""
     SELECT {_COLUMNS} FROM dead_letter
@@ -99,31 +137,43 @@ def add(connection: Connection, letters: Sequence[DeadLetter]) -> None:
         )
 
 
-def select(
-    connection: Connection,
-    *,
-    reason: str | None = None,
-    task: str | None = None,
-    replayed: bool = False,
-    most: int = 1000,
+def select(connection: Connection, which: Which, *, most: int = 1000) -> list[DeadLetter]:
+    """Return dead letters, oldest first."""
+    return [_letter(row) for row in connection.execute(_LIST, _values(which) | {"most": most})]
+
+
+def newest(
+    connection: Connection, which: Which, *, most: int, before: tuple[datetime, str] | None = None
 ) -> list[DeadLetter]:
-    """Return dead letters, oldest first: those whose reason contains ``reason``, of one ``task``."""
-    rows = connection.execute(_LIST, {"reason": reason, "task": task, "replayed": replayed, "most": most})
-    return [_letter(row) for row in rows]
+    """Return dead letters, newest first; only those before one, named by its receipt and id."""
+    at, letter_id = before or (None, None)
+    values = _values(which) | {"most": most, "before_at": at, "before_id": letter_id}
+    return [_letter(row) for row in connection.execute(_NEWEST, values)]
 
 
-def count(
-    connection: Connection, *, reason: str | None = None, task: str | None = None, replayed: bool = False
-) -> int:
+def one(connection: Connection, letter_id: str) -> DeadLetter | None:
+    """Return one dead letter."""
+    row = connection.execute(_ONE, {"id": letter_id}).one_or_none()
+    return None if row is None else _letter(row)
+
+
+def count(connection: Connection, which: Which = Which()) -> int:
     """Return how many dead letters :func:`select` would find."""
-    found = connection.execute(_COUNT, {"reason": reason, "task": task, "replayed": replayed})
-    return int(found.scalar_one())
+    return int(connection.execute(_COUNT, _values(which)).scalar_one())
 
 
-def ids(connection: Connection, *, reason: str | None = None, task: str | None = None) -> list[str]:
-    """Return the ids of those that were not replayed yet, oldest first."""
-    rows = connection.execute(_IDS, {"reason": reason, "task": task, "replayed": False})
-    return [str(row[0]) for row in rows]
+def ids(connection: Connection, which: Which = Which(), *, most: int | None = None) -> list[str]:
+    """Return their ids, oldest first."""
+    return [str(row[0]) for row in connection.execute(_IDS, _values(which) | {"most": most})]
+
+
+def kinds(connection: Connection, which: Which) -> list[tuple[str, int]]:
+    """Return the kinds of reasons and how many letters have each, the most frequent first.
+
+    A kind is a reason's first words, without what is quoted or counted in them; of the newest
+    :data:`KINDS_OF_NEWEST` letters.
+    """
+    return [(str(kind), int(number)) for kind, number in connection.execute(_KINDS, _values(which))]
 
 
 def mentioning(
@@ -186,6 +236,17 @@ def withdraw(connection: Connection, ids: Collection[str]) -> None:
 def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:
     """Say that these items were sent to their queue again."""
     connection.execute(_MARK, {"ids": list(ids)})
+
+
+def _values(which: Which) -> dict[str, object]:
+    return {
+        "reason": which.reason,
+        "kind": which.kind,
+        "task": which.task,
+        "since": which.since,
+        "until": which.until,
+        "replayed": which.replayed,
+    }
 
 
 def _letter(row: Any) -> DeadLetter:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -309,6 +310,14 @@ def spend(connection: Connection, *, since: datetime, until: datetime) -> list[S
 def latency(connection: Connection) -> Latency:
     """Return how long the provider took lately."""
     return Latency(*connection.execute(_LATENCY).one())
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an id as the tables hold it."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _call(row: Any) -> CallLine:
