@@ -20,8 +20,9 @@ _SECONDS = 60.0
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment with no settings but these, ``broker_url=...``."""
+    """This process's environment with no settings but these, ``broker_url=...``; no process is scraped."""
     rest = {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}
+    settings = {"metrics_port": "0"} | settings
     return rest | {f"PRESEND_{name.upper()}": value for name, value in settings.items()}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_after_setup, setup_logging
 
 from worker import (
     compression,
@@ -20,6 +20,7 @@ from worker import (
 )
 from worker.config import Settings
 from worker.consumer import Drain, LeaveStoppedLanes
+from worker.metrics import endpoint
 from worker.portability.requests import Lane
 from worker.queues import lane_queues, prefetch
 
@@ -91,6 +92,13 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 app = PresendApp("presend", include=["tasks.precheck", "tasks.recheck"])
 app.steps["consumer"].update((LeaveStoppedLanes, Drain))
+
+
+@celeryd_after_setup.connect
+def _open_metrics(instance: Any, **_about: Any) -> None:
+    """Let a worker be scraped before it reaches its broker; its role is the lanes it was started for."""
+    settings, lanes = config.load(), sorted(instance.app.amqp.queues.consume_from)
+    endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role="+".join(lanes))
 
 
 @setup_logging.connect

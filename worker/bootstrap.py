@@ -21,6 +21,7 @@ from worker.carrier.client import HttpCarrier
 from worker.config import Settings
 from worker.errors import SettingsError
 from worker.feed import Parts
+from worker.fleet import Fleet
 from worker.intake import Intake
 from worker.lane_control import LaneControl
 from worker.pipeline import Pipeline
@@ -35,6 +36,7 @@ from worker.storage import lane_stops
 from worker.storage.budget import Budget
 from worker.storage.engine import connect
 from worker.storage.gate import account_id
+from worker.storage.lane_stops import Cause
 from worker.storage.postgres_store import PostgresStore
 from worker.storage.retention import Retention
 from worker.upkeep import Upkeep
@@ -215,17 +217,19 @@ def consumer_parts() -> Parts:
         intake=intakes(settings),
         slots={lane: settings.slots(lane) for lane in _QUEUE_LANES},
         linger_seconds={lane: settings.linger_seconds(lane) for lane in _QUEUE_LANES},
-        lane_control=LaneControl(
-            presend.database,
-            causes=(
-                lane_stops.paused,
-                partial(lane_stops.gate_closed, account=presend.account),
-                partial(lane_stops.budget_spent, daily=budget(settings)),
-            ),
-        ),
+        lane_control=LaneControl(presend.database, causes=tuple(lane_causes(presend).values())),
         suspicions=presend.store.suspicions,
         announce=presend.store.announce,
     )
+
+
+def lane_causes(presend: Presend) -> dict[str, Cause]:
+    """Return what may keep a lane from taking messages, by name; of several the first one speaks."""
+    return {
+        "paused": lane_stops.paused,
+        "gate_closed": partial(lane_stops.gate_closed, account=presend.account),
+        "budget_spent": partial(lane_stops.budget_spent, daily=budget(presend.settings)),
+    }
 
 
 def upkeep() -> Upkeep:
@@ -242,6 +246,20 @@ def upkeep() -> Upkeep:
         broker_url=presend.settings.broker_url,
         account=presend.account,
         retention=retention(presend.settings),
+        fleet=_fleet(presend),
+    )
+
+
+def _fleet(presend: Presend) -> Fleet:
+    settings = presend.settings
+    return Fleet(
+        database=presend.database,
+        broker_url=settings.broker_url,
+        carrier=presend.carrier,
+        account=presend.account,
+        daily=budget(settings),
+        causes=lane_causes(presend),
+        balance_seconds=settings.balance_seconds,
     )
 
 

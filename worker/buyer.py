@@ -22,6 +22,7 @@ from worker.errors import (
     StorageUnavailable,
     TransientFault,
 )
+from worker.metrics import provider
 from worker.portability.records import Status
 from worker.purchase import Bought, Purchase
 from worker.storage import calls
@@ -86,22 +87,27 @@ class Buyer:
 
     def _ask(self, purchase: Purchase, call: Call, numbers: list[str]) -> list[list[str]]:
         """Make one call; return the groups of its numbers that have to be asked again by themselves."""
+        provider.asked(call.lane, len(numbers))
         try:
             if len(numbers) == 1:
                 answers: Sequence[Answer | Unanswered] = [self._carrier.lookup(numbers[0])]
             else:
                 answers = self._carrier.lookup_batch(numbers)
         except RequestRefused as exc:
+            provider.failed(call.lane, exc.code, numbers=len(numbers), maybe_billed=False)
             return self._refused(purchase, call, numbers, exc)
         except AccountFault as exc:
+            provider.failed(call.lane, exc.code, numbers=len(numbers), maybe_billed=False)
             parts = self._cut_to_balance(numbers) if exc.code == _NO_BALANCE else []
             if parts:
                 self._end(purchase, call, [], calls.REFUSED, billed=0)
                 return parts
             self._stopped(purchase, call, numbers, exc)
         except AnswerLost as exc:
+            provider.failed(call.lane, exc.code, numbers=len(numbers), maybe_billed=True)
             self._failed(purchase, call, numbers, exc, outcome=calls.LOST, billed=None)
         except (TransientFault, ContractBreach) as exc:
+            provider.failed(call.lane, exc.code, numbers=len(numbers), maybe_billed=False)
             self._failed(purchase, call, numbers, exc, outcome=calls.REFUSED, billed=0)
         else:
             return self._answered(purchase, call, answers)
@@ -133,6 +139,8 @@ class Buyer:
         # -8 of one item among answered ones is that number's trouble, not the provider's
         purchase.lost = purchase.lost or bool(nameless) or (passing and len(missing) == len(answers))
         outcome = calls.LOST if nameless else calls.ANSWERED
+        codes = [answer.code for answer in answers]
+        provider.answered(call.lane, codes, billed=billed, unanswered=len(nameless))
         self._end(purchase, call, settled, outcome, billed=billed, unanswered=nameless)
         return alone
 

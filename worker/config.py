@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     stream_length: Annotated[int, Field(ge=1)] = 1_000_000
     # Most events of one type a message holds; 1: each has its own
     event_batch: Annotated[int, Field(ge=1, le=1000)] = 1
+    # Port of /metrics, the first of consecutive ones: each process takes the next that is free; 0: none
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    # Address it listens on
+    metrics_host: str = "127.0.0.1"
+    # How often upkeep asks the provider for the balance it shows there
+    balance_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     # Send Celery task events, which Flower shows
     task_events: bool = True
     # Read RabbitMQ's deliveries in bulk; false: as py-amqp does, one after the other

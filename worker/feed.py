@@ -26,6 +26,7 @@ from worker.errors import Rejected
 from worker.intake import Intake, Taken
 from worker.lane import LaneRunner
 from worker.lane_control import LaneControl
+from worker.metrics import lanes, messages
 from worker.parking import Parking
 from worker.pipeline import Pipeline
 from worker.portability.events import check_data
@@ -99,6 +100,7 @@ class Feed:
         self._unread: deque[Waiter] = deque()
         self._parking = Parking(parts.pipeline.park)
         self._events = TaskEvents(consumer)
+        lanes.show_held(self._unsettled.by_lane)
 
     # -- on the consumer's thread -------------------------------------------------------------
 
@@ -106,6 +108,8 @@ class Feed:
         """Forget what waits and what is held: with a new connection it all comes again."""
         for lane in self._lanes.values():
             lane.forget()
+        for name, held in self._unsettled.by_lane().items():
+            messages.ended(name, messages.DROPPED, held.messages)
         self._unsettled.clear()
         self._going_back.clear()
         self._events.flush()
@@ -133,6 +137,7 @@ class Feed:
             task=task,
         )
         self._unsettled.add(delivery)
+        messages.received(task.lane)
         try:
             if body is not None:
                 raise Rejected("Celery protocol 1 is not supported: set task_protocol = 2 in the producer")  # noqa: TRY301
@@ -157,6 +162,7 @@ class Feed:
             wants_result=bool(message.headers) and "id" in message.headers,
         )
         self._unsettled.add(delivery)
+        messages.received(None)
         self._reject_whole(delivery, reason)
 
     def stop(self, lane: Lane) -> None:
@@ -276,6 +282,7 @@ class Feed:
         going = [one for one in deliveries if self._unsettled.remove(one)]
         if going:
             log.info("messages_given_back", messages=len(going))
+            messages.ended(going[0].lane, messages.GIVEN_BACK, len(going))
             self._going_back += going
             self._give_some_back()
 
@@ -289,6 +296,7 @@ class Feed:
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         # Not one that was dropped or given back: its id may be a redelivered message's now.
         ours = [delivery for delivery in deliveries if self._unsettled.remove(delivery)]
+        _count_ended(ours)
         errors = self._consumer.connection_errors
         try:
             with _together(ours):
@@ -375,6 +383,14 @@ class Feed:
             if waiter.suspicion is not None:
                 waiter.suspicion = noted.get(waiter.suspicion.item_id or "", waiter.suspicion)
         self._on_consumer_thread(partial(self._feed_suspects, suspects))
+
+
+def _count_ended(deliveries: Sequence[Delivery]) -> None:
+    """Count messages of one lane, as those settled together are."""
+    if deliveries:
+        lane, rejected = deliveries[0].lane, sum(one.reason is not None for one in deliveries)
+        messages.ended(lane, messages.REJECTED, rejected)
+        messages.ended(lane, messages.DECIDED, len(deliveries) - rejected)
 
 
 def _together(deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:

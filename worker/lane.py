@@ -12,11 +12,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from worker import logs
 from worker.batching import Batcher, BatchOutcome, Postponed, Waiter
 from worker.errors import StorageUnavailable
+from worker.metrics import batches, lanes
 from worker.portability.requests import Lane
 from worker.suspects import Suspects
 from worker.suspicion import Suspicion
@@ -75,6 +75,7 @@ class LaneRunner:
             self._pool.submit(together.wait)
         self._dispatcher = threading.Thread(target=self._dispatch, name=f"{lane}-dispatch", daemon=True)
         self._dispatcher.start()
+        lanes.show(lane, self.snapshot)
 
     def submit(self, waiters: Iterable[Waiter]) -> None:
         """Let requests wait for the next batch."""
@@ -113,6 +114,7 @@ class LaneRunner:
     def close(self, *, timeout_seconds: float) -> bool:
         """Start nothing more and wait for the running batches; return whether all ended in time."""
         deadline = self._clock() + timeout_seconds
+        lanes.hide(self.lane, self.snapshot)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -122,8 +124,8 @@ class LaneRunner:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return ended
 
-    def snapshot(self) -> dict[str, Any]:
-        """What ``celery inspect lanes`` shows of this lane."""
+    def snapshot(self) -> dict[str, int]:
+        """What ``celery inspect lanes`` and Prometheus show of this lane."""
         with self._changed:
             return {
                 "waiting": self._batcher.waiting,
@@ -157,9 +159,11 @@ class LaneRunner:
                 outcome = self._run_until_told(batch) if may_run else _all_postponed(batch, 0.0)
         except StorageUnavailable as exc:
             log.warning("batch_postponed", lane=self.lane, requests=len(batch), error=str(exc))
+            batches.postponed(self.lane, batches.STORAGE)
             outcome = _all_postponed(batch, _STORAGE_PAUSE_SECONDS)
         except Exception:
             log.exception("batch_not_run", lane=self.lane, requests=len(batch))
+            batches.postponed(self.lane, batches.DEFECT)
             outcome = _all_postponed(batch, _DEFECT_PAUSE_SECONDS)
         finally:
             self._return(outcome, takes_slot=takes_slot)
@@ -176,9 +180,11 @@ class LaneRunner:
                 left = outcome.still_asking
         except StorageUnavailable as exc:
             log.warning("batch_postponed", lane=self.lane, requests=len(left), error=str(exc))
+            batches.postponed(self.lane, batches.STORAGE)
             return waits.with_waits_of(_all_postponed(left, _STORAGE_PAUSE_SECONDS))
         except Exception as exc:
             log.exception("batch_failed", lane=self.lane, requests=len(left))
+            batches.postponed(self.lane, batches.DEFECT)
             return waits.with_waits_of(self._suspected(left, exc))
         return waits
 

@@ -15,6 +15,7 @@ from worker.asking import Asking
 from worker.batch import Batch
 from worker.batching import BatchOutcome, Postponed, Waiter
 from worker.errors import NotConfirmed, Rejected, StorageUnavailable
+from worker.metrics import batches, messages
 from worker.portability import events
 from worker.portability.records import CheckedRequest, Finding, NoAnswer
 from worker.portability.requests import CheckRequest, Lane
@@ -68,6 +69,7 @@ class Pipeline:
             self._keep(batch, purchase)
             raise
         self._settle(batch, purchase)
+        batches.settled(batch.lane, requests=len(waiters), rows=batch.rows, repeated=len(batch.known_rows))
         decided = batch.decided()
         told(batch.outcome)
         self._publish(batch, decided)
@@ -90,6 +92,7 @@ class Pipeline:
     def park(self, letters: Sequence[DeadLetter]) -> None:
         """Park items that could not be taken; returns once Postgres has them."""
         self._store.park(letters)
+        messages.parked(letter.task for letter in letters)
 
     def give_up(self) -> None:
         """Shutdown: a batch that waits for Postgres waits no longer; its messages go back to the queue."""

@@ -12,6 +12,8 @@ from itertools import takewhile
 from celery.worker import state
 
 from worker.deliveries import Delivery
+from worker.metrics.lanes import Held
+from worker.portability.requests import Lane
 
 
 class Unsettled:
@@ -49,6 +51,17 @@ class Unsettled:
         """Hold none: the connection is gone, and the broker delivers them again."""
         for delivery in list(self._held):
             self.remove(delivery)
+
+    def by_lane(self) -> dict[Lane | None, Held]:
+        """How many messages of each lane are held, and for how long the oldest; from any thread."""
+        now = self._clock()
+        found: dict[Lane | None, Held] = {}
+        for delivery, since in list(self._held.items()):
+            before = found.get(delivery.lane)
+            found[delivery.lane] = (
+                Held(1, now - since) if before is None else before._replace(messages=before.messages + 1)
+            )
+        return found
 
     def held_for(self, seconds: float) -> list[Delivery]:
         """Return the messages held for so long."""

@@ -17,7 +17,10 @@ from sqlalchemy import Connection, Engine, text
 from worker import dead_queue, logs
 from worker.carrier.protocol import CarrierLookup
 from worker.errors import CarrierError, NotConfirmed, StorageUnavailable
+from worker.fleet import Fleet
 from worker.intake import Intake
+from worker.metrics import events as counted
+from worker.metrics import messages
 from worker.portability import events
 from worker.portability.records import CheckedRequest, PortChange
 from worker.portability.requests import Lane, RequestKey
@@ -51,6 +54,7 @@ class Upkeep:
         broker_url: str | None,
         account: str = "",
         retention: Retention | None = None,
+        fleet: Fleet | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -62,6 +66,7 @@ class Upkeep:
         self._account = account
         self._now = now
         self._retention = retention
+        self._fleet = fleet
         self._next_balance = 0.0
         self._next_prune = 0.0
 
@@ -74,16 +79,24 @@ class Upkeep:
                         held.commit()
                         log.info("upkeep_started")
                         self._until_lost(held, stop)
+                    elif self._fleet is not None:
+                        self._fleet.stand_by()
             except Exception as exc:  # noqa: BLE001 - whatever a round met, the next one may not
                 log.warning("upkeep_interrupted", error=f"{type(exc).__name__}: {exc}"[:300])
             stop.wait(_ROUND_SECONDS)
 
     def _until_lost(self, held: Connection, stop: Event) -> None:
-        while not stop.is_set():
-            held.execute(text("SELECT 1"))  # the lock ends with this connection
-            held.commit()
-            self.once()
-            stop.wait(_ROUND_SECONDS)
+        if self._fleet is not None:
+            self._fleet.lead()
+        try:
+            while not stop.is_set():
+                held.execute(text("SELECT 1"))  # the lock ends with this connection
+                held.commit()
+                self.once()
+                stop.wait(_ROUND_SECONDS)
+        finally:
+            if self._fleet is not None:
+                self._fleet.stand_by()
 
     def once(self) -> None:
         """One round of every chore."""
@@ -94,6 +107,7 @@ class Upkeep:
             self.watch_gate,
             self.empty_dead_queue,
             self.prune,
+            self.look_at_fleet,
         )
 
     def for_direct_callers(self, stop: Event) -> None:
@@ -120,6 +134,7 @@ class Upkeep:
         )
         if sent:
             log.warning("events_relayed", batches=sent)
+            counted.relayed(sent)
         return sent
 
     def give_up_dead_calls(self) -> None:
@@ -154,6 +169,11 @@ class Upkeep:
             self._publisher.publish(engine.transact(self._database, partial(_settle_dead, items=items)))
             acknowledge()
 
+    def look_at_fleet(self) -> None:
+        """Let Prometheus know how all the others stand."""
+        if self._fleet is not None:
+            self._fleet.look()
+
     def prune(self) -> None:
         """Delete one batch of what is past its time; once nothing is left, look again in an hour."""
         its = self._retention
@@ -178,7 +198,9 @@ def _settle_dead(
 ) -> list[events.Event]:
     keys = [key for key, _ in items if key is not None]
     decided = ledger.find(connection, keys) if keys else {}
-    dead_letters.add(connection, [letter for key, letter in items if key not in decided])
+    parked = [letter for key, letter in items if key not in decided]
+    dead_letters.add(connection, parked)
+    messages.parked(letter.task for letter in parked)
     return [events.of_check(row) for row in decided.values()]
 
 

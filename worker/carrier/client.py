@@ -24,6 +24,7 @@ from worker.carrier.protocol import MAX_BATCH, Answer, Balance, Unanswered
 from worker.carrier.wire import asking
 from worker.carrier.wire.spellings import BALANCE_PATH, BATCH_PATH, SINGLE_PATH
 from worker.errors import AnswerLost, NotSent, SettingsError, TransientFault
+from worker.metrics import provider
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """A batch of 1000 answers is 133 kB; anything beyond this is no answer."""
@@ -31,6 +32,8 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 KEEPALIVE_SECONDS = 2.0
 """Below the 5 s after which uvicorn and others close an idle connection, so that they rarely get to."""
 
+_REQUESTS = {SINGLE_PATH: "single", BATCH_PATH: "batch", BALANCE_PATH: "balance"}
+"""As the metrics name them."""
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 # identity: an answer cannot unfold beyond its cap
@@ -91,9 +94,10 @@ class HttpCarrier:
         self, path: str, headers: dict[str, str], body: bytes, seconds: float, cap_seconds: float | None
     ) -> bytes:
         call = Call(seconds if cap_seconds is None else min(seconds, cap_seconds))
-        outcome = self._try(path, headers, body, call)
-        if call.stale:  # a kept-alive connection was found closed before anything was sent
+        with provider.timed(_REQUESTS[path]):
             outcome = self._try(path, headers, body, call)
+            if call.stale:  # a kept-alive connection was found closed before anything was sent
+                outcome = self._try(path, headers, body, call)
         if isinstance(outcome, TransientFault):
             raise outcome
         return outcome

@@ -67,6 +67,7 @@ def console(  # noqa: PLR0917 - click's options
     from worker import bootstrap, config, logs
     from worker.console import running
     from worker.errors import SettingsError
+    from worker.metrics import endpoint
     from worker.processes import preflight
 
     if (certfile is None) != (keyfile is None):
@@ -79,6 +80,7 @@ def console(  # noqa: PLR0917 - click's options
         logs.configure()
         preflight.require_database(settings.database_url)
         observing = bootstrap.observing(settings)
+        endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role="console")
         try:
             running.run(
                 observing,

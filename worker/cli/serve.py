@@ -55,6 +55,7 @@ def serve(
     """Serve /carrier, /carrier_batch and /balance, and the query page, to everyone who has an account."""
     from worker import bootstrap, config, logs, memory
     from worker.errors import SettingsError
+    from worker.metrics import endpoint
     from worker.processes import preflight
     from worker.serve import running
     from worker.serve.page.site import Access
@@ -73,6 +74,7 @@ def serve(
         logs.configure()
         presend = bootstrap.this_process()
         upkeep = bootstrap.upkeep()
+        endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role="serve")
         memory.settle_down()
         try:
             access = Access(host, public_urls, behind_proxy)

@@ -29,13 +29,13 @@ def running(
     """Run a presend command out of the terminal's reach until the block ends.
 
     Main thread only: Linux tells a child that the thread which started it is gone. The caller's own
-    ``PRESEND_*`` stay out, for they name engines that are none of the demo's.
+    ``PRESEND_*`` stay out, for they name engines that are none of the demo's; nobody scrapes its processes.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}
     with places.open_log() as log:
         process = subprocess.Popen(  # noqa: S603 - our own
             [sys.executable, "-P", "-m", "worker.demo.child", str(os.getpid()), *arguments],
-            env={**environment, **settings},
+            env={**environment, "PRESEND_METRICS_PORT": "0", **settings},
             stdin=subprocess.DEVNULL,
             stdout=log if output is None else output,
             stderr=log,

@@ -27,6 +27,8 @@ class Status(StrEnum):
 class AnsweredFrom(StrEnum):
     """Where the answer to a request came from."""
 
+    __hash__ = str.__hash__  # Enum's is written in Python, and every row's is counted
+
     LIVE = "live"
     """This request's own provider call."""
     STORED = "stored"

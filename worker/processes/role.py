@@ -58,10 +58,13 @@ def _run_lane(lane: str) -> int:
 
 def _run_upkeep() -> int:
     from worker import bootstrap, logs, memory  # noqa: PLC0415 - the supervisor builds nothing
+    from worker.metrics import endpoint  # noqa: PLC0415
 
     logs.configure()
     stop = threading.Event()
     upkeep = bootstrap.upkeep()
+    settings = bootstrap.this_process().settings
+    endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role=UPKEEP)
     memory.settle_down()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:

@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 
 from worker import logs, memory
 from worker.errors import NotConfirmed
+from worker.metrics import events as counted
 from worker.portability.events import Event
 from worker.publisher import EVENTS
 from worker.publisher.frames import Frames
@@ -59,9 +60,13 @@ class AmqpPublisher:
                 self.close()  # the idle ones broke with it, or would lie there until their turn, hours later
                 memory.let_go()
                 if fresh:
+                    counted.sent(left, left=left)
                     raise NotConfirmed(f"broker connection failed: {type(exc).__name__}") from exc
                 continue  # an idle connection had died; a fresh one tells whether the broker did
-            self.unrouted.update(channel.take_unrouted())
+            unrouted = channel.take_unrouted()
+            self.unrouted.update(unrouted)
+            counted.unrouted(unrouted)
+            counted.sent(events, left=left)
             if left:
                 channel.close()
                 raise NotConfirmed(f"{len(left)} of {len(events)} events not confirmed by the broker")

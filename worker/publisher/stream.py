@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.errors import NotConfirmed
+from worker.metrics import events as counted
 from worker.portability.events import Event
 from worker.portability.mentions import Mentions
 from worker.publisher import EVENTS
@@ -43,7 +44,9 @@ class StreamPublisher:
         try:
             pipe.execute()
         except redis.RedisError as exc:
+            counted.sent(events, left=events)
             raise NotConfirmed(f"Redis did not take the events: {type(exc).__name__}") from exc
+        counted.sent(events)
 
     def close(self) -> None:
         """Give up the connections."""

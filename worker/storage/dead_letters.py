@@ -90,6 +90,11 @@ _KINDS = text(f"""
     ) r GROUP BY 1 ORDER BY 2 DESC, 1
 """)  # noqa: S608 - ours
 
+_COUNTS = text("""
+    SELECT CASE WHEN task = ANY(CAST(:tasks AS text[])) THEN task END, replayed_at IS NOT NULL, count(*)
+    FROM dead_letter GROUP BY 1, 2
+""")
+
 _TAKE = text(f"""
     SELECT {_COLUMNS} FROM dead_letter
     WHERE replayed_at IS NULL AND id = ANY(CAST(:ids AS uuid[])) ORDER BY received_at, id FOR UPDATE
@@ -160,6 +165,12 @@ def one(connection: Connection, letter_id: str) -> DeadLetter | None:
 def count(connection: Connection, which: Which = Which()) -> int:
     """Return how many dead letters :func:`select` would find."""
     return int(connection.execute(_COUNT, _values(which)).scalar_one())
+
+
+def counts(connection: Connection, tasks: Collection[str]) -> dict[tuple[str | None, bool], int]:
+    """Return how many are kept, by task (None: none of these) and whether they were replayed."""
+    rows = connection.execute(_COUNTS, {"tasks": list(tasks)})
+    return {(task, replayed): int(number) for task, replayed, number in rows}
 
 
 def ids(connection: Connection, which: Which = Which(), *, most: int | None = None) -> list[str]:

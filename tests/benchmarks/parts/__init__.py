@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.parts import (
+    counting,
     drain,
     event_batches,
     front_door,
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[Ground], None]] = {
     "profile": profile.run,
     "idle-precheck": idle_precheck.run,
     "prune": prune.run,
+    "counting": counting.run,
     "simulation": simulation.run,
     "size": size.run,
 }
