@@ -147,7 +147,7 @@ def _hand_out(batch: Batch, purchase: Purchase) -> None:
         paid.add(msisdn)
         batch.found(waiter, bought.finding(live=live))
         if live:
-            batch.call_ids[waiter.request.key] = bought.call.id
+            batch.call_ids[waiter.key] = bought.call.id
     if purchase.account_fault is not None:
         _stop_at_gate(batch, without)
     else:

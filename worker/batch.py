@@ -48,7 +48,7 @@ class Batch:
         """Gather requests by key; one that contradicts an earlier one of its key waits for that one's row."""
         batch = cls(new_id(), waiters[0].request.lane, now)
         for waiter in waiters:
-            group = batch.by_key.setdefault(waiter.request.key, [])
+            group = batch.by_key.setdefault(waiter.key, [])
             if group and not group[0].request.same_question(waiter.request.msisdn, waiter.request.operator):
                 batch.outcome.postponed.append(Postponed(waiter, STOPPED_SECONDS))
             else:
@@ -67,7 +67,7 @@ class Batch:
 
     def found(self, waiter: Waiter, finding: Finding | NoAnswer) -> None:
         """Note what was found for a request."""
-        self.findings[waiter.request.key] = finding
+        self.findings[waiter.key] = finding
 
     def repeat(self, waiter: Waiter, row: CheckedRequest) -> None:
         """Give a request the answer its key got before, unless it asks something else now."""
@@ -79,12 +79,12 @@ class Batch:
     def bought(self, waiter: Waiter, times: int) -> None:
         """Count purchases for every request of this waiter's key: any may speak for the others next."""
         bought = waiter.bought + times
-        for one in self.by_key[waiter.request.key]:
+        for one in self.by_key[waiter.key]:
             one.bought = bought
 
     def postpone(self, waiter: Waiter, seconds: float) -> None:
         """Let every request of this waiter's key wait again."""
-        self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.request.key)]
+        self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.key)]
 
     def park_again(self, parked: Mapping[str, str]) -> None:
         """Give up again the requests that were, when their messages came before: the first outcome stands."""
@@ -105,12 +105,12 @@ class Batch:
 
     def reject(self, waiter: Waiter, reason: str) -> None:
         """Give up every request of this waiter's key, with a reason."""
-        self.outcome.rejected += [(one, reason) for one in self.by_key.pop(waiter.request.key)]
+        self.outcome.rejected += [(one, reason) for one in self.by_key.pop(waiter.key)]
 
     def leave_asking(self) -> None:
         """Take out the requests that need a call, so that the others are told without waiting for it."""
         for waiter in self.asking:
-            self.outcome.still_asking += self.by_key.pop(waiter.request.key)
+            self.outcome.still_asking += self.by_key.pop(waiter.key)
         self.asking = []
 
     def decided(self) -> list[CheckedRequest]:

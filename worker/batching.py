@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from worker.carrier.protocol import MAX_BATCH
 from worker.portability.records import CheckedRequest
-from worker.portability.requests import CheckRequest
+from worker.portability.requests import CheckRequest, RequestKey
 from worker.suspicion import Suspicion, cap
 
 WAITERS_A_BATCH = 4 * MAX_BATCH
@@ -32,8 +34,7 @@ _SUSPECT_AFTER = 2
 """Failed calls after which a number waits behind the others: one that is never answered is no probe."""
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Waiter:
+class Waiter(msgspec.Struct, eq=False, weakref=True):
     """A request waiting in a lane, and what has happened to it so far."""
 
     request: CheckRequest
@@ -61,10 +62,17 @@ class Waiter:
     letter_id: str | None = None
     # taken out because its deadline passed
     overdue: bool = False
+    _key: RequestKey | None = None
+
+    @property
+    def key(self) -> RequestKey:
+        """The request's key, made once."""
+        if self._key is None:
+            self._key = self.request.key
+        return self._key
 
 
-@dataclass(frozen=True, slots=True)
-class Postponed:
+class Postponed(msgspec.Struct, frozen=True, gc=False):
     """A request that has to wait again, and for how long."""
 
     waiter: Waiter

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -32,8 +31,7 @@ _LETTERS = UUID("5a8f6f1c-7d0e-5b52-9f0e-0c1b6f6d2a55")
 _LONGEST_ARGUMENTS = 400
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, weakref=True):
     """One message, from receipt to acknowledgement; also Celery's idea of a request."""
 
     # kombu's message; only the consumer's own thread may acknowledge it
@@ -51,10 +49,11 @@ class Delivery:
     # items still to be settled
     left: int = 1
     # a result per item, in item order
-    values: list[Any] = field(default_factory=list)
+    values: list[Any] = []
     # why the whole message was rejected
     reason: str | None = None
-    decisions: Counter[str] = field(default_factory=Counter)
+    # how many of its items came to each, in words
+    decisions: dict[str, int] = {}
     # monotonic seconds at which a batch took it
     started: float | None = None
     acknowledged: bool = False
@@ -73,17 +72,20 @@ class Delivery:
     def decided(self, index: int, row: CheckedRequest, data: Any) -> None:
         """Settle an item with its decision."""
         self.values[index] = data
-        self.decisions[f"{row.decision} ({row.reason})"] += 1
+        self._count(f"{row.decision} ({row.reason})")
         self.left -= 1
 
     def rejected(self, index: int, reason: str) -> None:
         """Settle an item as a dead letter."""
         if self.many:
             self.values[index] = {"rejected": reason}
-            self.decisions["rejected"] += 1
+            self._count("rejected")
         else:
             self.reason = reason
         self.left -= 1
+
+    def _count(self, decision: str) -> None:
+        self.decisions[decision] = self.decisions.get(decision, 0) + 1
 
     def result(self) -> TaskResult:
         """What the producer's ``.get()`` returns or raises."""
@@ -118,7 +120,7 @@ class Delivery:
         """The decisions in words, for Flower's result column."""
         if not self.many:
             return next(iter(self.decisions), "")
-        shown = (f"{count} {decision}" for decision, count in self.decisions.most_common())
+        shown = (f"{count} {decision}" for decision, count in Counter(self.decisions).most_common())
         return ", ".join(shown) or "no items"
 
     def masked_arguments(self) -> str:
@@ -151,8 +153,7 @@ class Delivery:
         """Do nothing: an unacknowledged message goes back to its queue by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """The body and headers of a message in the documented form."""
 
     arguments: Mapping[str, Any]

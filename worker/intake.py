@@ -29,8 +29,7 @@ _CLOCKS_DIFFER = timedelta(minutes=5)
 """So far a producer's clock may be ahead of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """One item of a message: the request it became, or why it was rejected."""
 
     # the arguments as they came, for the dead letter

@@ -66,6 +66,8 @@ class LaneRunner:
         self._clock = clock
         self._changed = threading.Condition()
         self._closed = False
+        # when the dispatcher looks again by itself
+        self._wakes_at: float | None = None
         # Two threads beyond the slots decide what is overdue while every slot is in a call.
         threads = slots + 2
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{lane}-batch")
@@ -80,9 +82,8 @@ class LaneRunner:
     def submit(self, waiters: Iterable[Waiter]) -> None:
         """Let requests wait for the next batch."""
         with self._changed:
-            due = self._batcher.wake_at()
             self._batcher.add(waiters)
-            if self._batcher.wake_at() != due:  # woken for each message, the dispatcher costs as much as it
+            if self._batcher.wake_at() != self._wakes_at:  # woken for each, it costs as much as a message
                 self._changed.notify()
 
     def forget(self) -> None:
@@ -148,7 +149,7 @@ class LaneRunner:
                 self._pool.submit(self._run, batch, takes_slot=True)
 
     def _seconds_to_sleep(self) -> float | None:
-        wake_at = self._batcher.wake_at()
+        wake_at = self._wakes_at = self._batcher.wake_at()
         return None if wake_at is None else max(0.0, wake_at - self._clock())
 
     def _run(self, batch: list[Waiter], *, takes_slot: bool) -> None:

@@ -11,6 +11,10 @@ _C = ctypes.CDLL(None)
 _M_ARENA_MAX = -8
 
 
+_FEW_COLLECTIONS = 50_000
+"""New objects until garbage is looked for; Python's 700 are 30 messages, none of which leave any."""
+
+
 def settle_down() -> None:
     """Prepare for a long life; call it with everything imported and before threads start.
 
@@ -22,6 +26,7 @@ def settle_down() -> None:
         _C.mallopt(_M_ARENA_MAX, 1)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_FEW_COLLECTIONS)
 
 
 def let_go() -> None:

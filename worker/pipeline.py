@@ -121,7 +121,7 @@ class Pipeline:
         batch.park_again(known.parked)
         for waiter in list(batch.waiters()):
             request = waiter.request
-            row = known.rows.get(request.key)
+            row = known.rows.get(waiter.key)
             if row is not None:
                 batch.repeat(waiter, row)
                 continue
@@ -135,11 +135,12 @@ class Pipeline:
     def _decide(self, batch: Batch) -> None:
         decided_at = self._now()
         for key, finding in batch.findings.items():
-            batch.rows.append(self._row(batch, batch.by_key[key][0].request, finding, decided_at))
+            batch.rows.append(self._row(batch, batch.by_key[key][0], finding, decided_at))
 
     def _row(
-        self, batch: Batch, request: CheckRequest, finding: Finding | NoAnswer, decided_at: datetime
+        self, batch: Batch, waiter: Waiter, finding: Finding | NoAnswer, decided_at: datetime
     ) -> CheckedRequest:
+        request = waiter.request
         decision = self._rules.decide(request, finding)
         found = finding if isinstance(finding, Finding) else Finding()
         return CheckedRequest(
@@ -160,8 +161,8 @@ class Pipeline:
             reason=decision.reason,
             answered_from=found.answered_from,
             batch_id=batch.id,
-            call_id=batch.call_ids.get(request.key),
-            event_id=events.event_id(request.key),
+            call_id=batch.call_ids.get(waiter.key),
+            event_id=events.event_id(waiter.key),
             received_at=request.received_at,
             decided_at=decided_at,
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from worker.carrier.protocol import Answer
 from worker.errors import AccountFault
 from worker.portability.records import AnsweredFrom, Finding, PortRecord
 from worker.storage.calls import Call, EndedCall
 
 
-@dataclass(frozen=True, slots=True)
-class Bought:
+class Bought(msgspec.Struct, frozen=True, gc=False):
     """An answer and the call that brought it."""
 
     answer: Answer

@@ -50,7 +50,7 @@ class Sharing:
         keys: dict[str, list[RequestKey]] = {}
         for waiter in batch.asking:
             if waiter.request.msisdn is not None:
-                keys.setdefault(waiter.request.msisdn, []).append(waiter.request.key)
+                keys.setdefault(waiter.request.msisdn, []).append(waiter.key)
         call = Call(
             new_id(), batch.id, batch.lane, self.provider, self.now(), len(keys), self.hold_seconds(len(keys))
         )
@@ -76,9 +76,11 @@ class Sharing:
 
     def _answer_from(self, batch: Batch, claim: Claim) -> set[str]:
         """Answer what the records answer by now; return the numbers that are held needlessly."""
+        if not claim.records:  # nor rows: everything stands as it did when the batch looked
+            return set()
         asking, batch.asking = batch.asking, []
         for waiter in asking:
-            row = claim.rows.get(waiter.request.key)
+            row = claim.rows.get(waiter.key)
             if row is not None:
                 batch.repeat(waiter, row)
                 continue
@@ -103,7 +105,7 @@ class Sharing:
                 batch.stop(waiter, NoAnswer.BUDGET_SPENT)
             else:
                 sent_at = claim.holders.get(waiter.request.msisdn or "")
-                for one in batch.by_key[waiter.request.key]:
+                for one in batch.by_key[waiter.key]:
                     _note_sharing(one, now, sent_at)
                 longest = max(longest, now - (waiter.sharing_since or now))
                 batch.postpone(waiter, POLL_SECONDS)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.contract.conftest import FAULTS_ARE_SEEN, Subject
 from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
@@ -211,7 +212,9 @@ def test_a_number_ports_at_its_time(carrier: CarrierLookup, subject: Subject) ->
     subject.sandbox.port(number, "CUCC", now + timedelta(hours=1))
     assert carrier.lookup(number) == AT_HOME[0]
     subject.sandbox.port(number, "CTCC", now)
-    assert carrier.lookup(number) == replace(AT_HOME[0], status=Status.PORTED, current_operator="CTCC")
+    assert carrier.lookup(number) == structs.replace(
+        AT_HOME[0], status=Status.PORTED, current_operator="CTCC"
+    )
     subject.sandbox.port(number, "CMCC", now + timedelta(microseconds=1))
     assert carrier.lookup(number) == AT_HOME[0]
 

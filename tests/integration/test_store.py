@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from tests.integration.stores import InMemory, Stores, in_postgres
 from worker.portability.records import AnsweredFrom, CheckedRequest, PortChange, PortRecord, Status
@@ -366,7 +367,7 @@ def test_the_first_row_of_a_key_stands(stores: Stores) -> None:
     store = stores.process()
     first = a_row(A, an_id(1001), stores.now())
     store.settle(a_settlement(stores, 1, rows=[first]))
-    second = replace(first, batch_id=an_id(1002), decision="resend")
+    second = structs.replace(first, batch_id=an_id(1002), decision="resend")
     more = a_row(B, an_id(1002), stores.now(), reference="o-2")
     settled = store.settle(a_settlement(stores, 2, rows=[second, more]))
     assert settled.decided_before == {first.key: first}
@@ -405,7 +406,7 @@ def test_a_batch_that_decided_nothing_new_has_no_events_to_send(stores: Stores) 
     store = stores.process()
     row = a_row(A, an_id(1001), stores.now())
     store.settle(a_settlement(stores, 1, rows=[row]))
-    again = replace(row, batch_id=an_id(1002))
+    again = structs.replace(row, batch_id=an_id(1002))
     store.settle(a_settlement(stores, 2, rows=[again], learned=[a_record(B, row.decided_at)]))
     assert stores.rest()["batches"].keys() == {an_id(1001)}
 
@@ -426,7 +427,9 @@ def test_an_unknown_number_keeps_its_operator(stores: Stores) -> None:
     store.settle(a_settlement(stores, 1, learned=[known]))
     unknown = PortRecord(A, Status.UNKNOWN, None, None, None, stores.now() + SECOND)
     assert store.settle(a_settlement(stores, 2, learned=[unknown])).changes == []
-    assert records_of(store, A) == {A: replace(known, status=Status.UNKNOWN, observed_at=unknown.observed_at)}
+    assert records_of(store, A) == {
+        A: structs.replace(known, status=Status.UNKNOWN, observed_at=unknown.observed_at)
+    }
 
 
 def test_a_change_of_operator_is_told_once_and_doubted_where_it_is_too_soon(stores: Stores) -> None:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from worker.portability.records import Status
 
 MAX_BATCH = 1000
 """Numbers one batch call may carry (the provider's document, code -10)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The provider's word on one number."""
 
     msisdn: str

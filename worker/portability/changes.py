@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from worker.portability.events import port_event_id
 from worker.portability.records import AnsweredFrom, Finding, PortChange, PortRecord, Status

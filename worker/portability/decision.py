@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from worker.portability.failure_codes import FailureClass
 from worker.portability.records import AnsweredFrom, Finding, NoAnswer, Status
 from worker.portability.requests import CheckRequest, Lane
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What is said of a request."""
 
     # the event type's last word: confirmed, reroute, rejected, unverified, resend, undeliverable

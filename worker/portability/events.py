@@ -8,6 +8,7 @@ and a consumer may drop it by ``id``. CloudEvents 1.0, structured JSON; within
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, cast
 from uuid import UUID
@@ -93,10 +94,12 @@ class Event(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(moment: datetime) -> str:
     """The instant in UTC with Z and always six decimals, which is what Postgres keeps.
 
     The same instant always gives the same text, whatever its time zone. Raises ValueError for a naive one.
+    Cached: a batch has few different ones.
     """
     if moment.tzinfo is not UTC:
         if moment.tzinfo is None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib import resources
 
 from worker.errors import Rejected, SettingsError
@@ -66,8 +67,11 @@ def _spelled(code: str) -> str:
     return _SGIP.sub("CUCC:", text)
 
 
+@lru_cache(maxsize=4096)
 def _keys(code: str, operator: str | None) -> tuple[str, ...]:
     """The table keys of a code, most specific first; ``operator`` says what a bare number means.
+
+    Cached: a gateway writes few different ones.
 
     ``MK:0001``, ``MK0001`` and ``MK00001`` are MK:0001; ``SGIP:54``, ``2:54`` and a bare 54 from Unicom are
     CUCC:54; ``UNDELIV_601`` (SMGP, Telecom's protocol) is UNDELIV:601, else CTCC:601.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 from worker.portability.requests import Lane, RequestKey
 
@@ -39,8 +40,7 @@ class AnsweredFrom(StrEnum):
     """Nothing needed asking."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortRecord:
+class PortRecord(msgspec.Struct, frozen=True, gc=False):
     """The stored port status of one number; one row of ``port_record``."""
 
     msisdn: str
@@ -59,8 +59,7 @@ class PortRecord:
     source: str = "provider"
 
 
-@dataclass(frozen=True, slots=True)
-class PortChange:
+class PortChange(msgspec.Struct, frozen=True, gc=False):
     """An observed change of operator; one row of ``port_change``."""
 
     msisdn: str
@@ -76,8 +75,7 @@ class PortChange:
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """What was found for one request: the facts its decision rests on."""
 
     status: Status | None = None
@@ -97,8 +95,7 @@ class NoAnswer(StrEnum):
     PROVIDER_FAILING = "provider_failing"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedRequest:
+class CheckedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request with its decision; one row of ``check_request``, from which its event is built."""
 
     source: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
 
 
 class Lane(StrEnum):
@@ -30,8 +31,7 @@ class RequestKey(NamedTuple):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRequest:
+class CheckRequest(msgspec.Struct, frozen=True, gc=False):
     """One number to check, as intake understood it."""
 
     lane: Lane

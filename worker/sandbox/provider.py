@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
 from starlette.types import ASGIApp
 
 from worker.carrier.protocol import MAX_BATCH, Answer, Balance, CarrierLookup, FeeType, Unanswered
@@ -122,7 +123,7 @@ class Sandbox:
             if port.at <= time.time() and answer.code == Code.SUCCESS:
                 home = port.operator == answer.range_holder
                 status = Status.NOT_PORTED if home else Status.PORTED
-                answer = replace(answer, status=status, current_operator=port.operator)
+                answer = structs.replace(answer, status=status, current_operator=port.operator)
         return answer
 
     def app(self) -> ASGIApp:

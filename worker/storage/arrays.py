@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec.structs import astuple
 
 
 def array(values: Iterable[object]) -> str:
@@ -10,7 +13,25 @@ def array(values: Iterable[object]) -> str:
 
     The statement casts it: ``CAST(:name AS text[])``.
     """
-    return "{" + ",".join(map(_Elements().__getitem__, values)) + "}"
+    elements = list(values)
+    return _plain_texts(elements) or "{" + ",".join(map(_Elements().__getitem__, elements)) + "}"
+
+
+def columns(rows: Sequence[msgspec.Struct]) -> dict[str, str]:
+    """Return the arrays of the rows' fields by their names: the parameters of a statement."""
+    fields = rows[0].__struct_fields__
+    return dict(zip(fields, map(array, zip(*map(astuple, rows), strict=True)), strict=True))
+
+
+def _plain_texts(elements: Sequence[object]) -> str | None:
+    """The literal of texts without quotes and backslashes, as most columns are; None for any other."""
+    try:
+        joined = '","'.join(elements)  # type: ignore[arg-type]  # else TypeError
+    except TypeError:
+        return None
+    if "\\" in joined or joined.count('"') != 2 * (len(elements) - 1):
+        return None
+    return f'{{"{joined}"}}'
 
 
 class _Elements(dict[object, str]):

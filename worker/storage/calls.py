@@ -65,7 +65,8 @@ _SPLIT = text("""
     SELECT msisdn FROM moved
 """)
 
-# One statement, so one commit: the call is named and its numbers are held, or neither.
+# One statement, so one commit: the call is named and its numbers are held, or neither. The numbers held come
+# back only where some are not: a thousand of them cost as much as decoding an answer.
 _OPEN_AND_CLAIM = text("""
     WITH claimed AS (
         INSERT INTO in_flight AS f (msisdn, call_id, until)
@@ -82,7 +83,8 @@ _OPEN_AND_CLAIM = text("""
                array_agg(msisdn) FILTER (WHERE taken_over)
         FROM claimed HAVING count(*) > 0
     )
-    SELECT msisdn FROM claimed
+    SELECT counted.claimed, c.msisdn FROM (SELECT count(*) AS claimed FROM claimed) counted
+    LEFT JOIN claimed c ON counted.claimed < :numbers
 """)
 
 _HOLDERS = text("""
@@ -138,8 +140,12 @@ def open_and_claim(
     parameters = _parameters(call) | {
         "msisdns": array(msisdns),
         "overtaken": array(overtaken),
+        "numbers": len(msisdns),
     }
-    return {str(msisdn) for (msisdn,) in connection.execute(_OPEN_AND_CLAIM, parameters)}
+    claimed = connection.execute(_OPEN_AND_CLAIM, parameters).all()
+    if claimed[0].claimed == len(msisdns):
+        return set(msisdns)
+    return {str(msisdn) for _, msisdn in claimed if msisdn is not None}
 
 
 def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datetime]:

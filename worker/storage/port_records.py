@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.portability.records import PortChange, PortRecord, Status
-from worker.storage.arrays import array
+from worker.storage.arrays import array, columns
 
 _COLUMNS = (
     "p.msisdn, p.status, p.range_holder, p.current_operator, p.area, p.observed_at, p.changed_at, p.source"
@@ -73,37 +73,13 @@ def lock(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord
 def put(connection: Connection, records: Sequence[PortRecord]) -> None:
     """Store records; one that is not later than what is stored changes nothing."""
     if records:
-        connection.execute(
-            _PUT,
-            {
-                "msisdn": array(record.msisdn for record in records),
-                "status": array(record.status for record in records),
-                "range_holder": array(record.range_holder for record in records),
-                "current_operator": array(record.current_operator for record in records),
-                "area": array(record.area for record in records),
-                "observed_at": array(record.observed_at for record in records),
-                "changed_at": array(record.changed_at for record in records),
-                "source": array(record.source for record in records),
-            },
-        )
+        connection.execute(_PUT, columns(records))
 
 
 def add_changes(connection: Connection, changes: Sequence[PortChange]) -> None:
     """Add observed changes; the same observation again adds nothing."""
     if changes:
-        connection.execute(
-            _ADD_CHANGES,
-            {
-                "msisdn": array(change.msisdn for change in changes),
-                "donor": array(change.donor for change in changes),
-                "recipient": array(change.recipient for change in changes),
-                "observed_after": array(change.observed_after for change in changes),
-                "observed_before": array(change.observed_before for change in changes),
-                "doubtful": array(change.doubtful for change in changes),
-                "batch_id": array(change.batch_id for change in changes),
-                "event_id": array(change.event_id for change in changes),
-            },
-        )
+        connection.execute(_ADD_CHANGES, columns(changes))
 
 
 def changes_of_batch(connection: Connection, batch_id: str) -> list[PortChange]:
