@@ -37,11 +37,13 @@ class Batch:
     # the provider call that answered, where this request bought it
     call_ids: dict[RequestKey, str] = field(default_factory=dict)
     # rows this batch decides
-    rows: list[CheckedRequest] = field(default_factory=list)
+    rows: dict[RequestKey, CheckedRequest] = field(default_factory=dict)
     # rows of the same keys that were decided before
     known_rows: dict[RequestKey, CheckedRequest] = field(default_factory=dict)
     changes: list[PortChange] = field(default_factory=list)
     outcome: BatchOutcome = field(default_factory=BatchOutcome)
+    # whether a request may have become a dead letter in the hands of another worker
+    may_be_parked: bool = False
 
     @classmethod
     def of(cls, waiters: Sequence[Waiter], now: datetime) -> Batch:
@@ -49,6 +51,7 @@ class Batch:
         batch = cls(new_id(), waiters[0].request.lane, now)
         for waiter in waiters:
             group = batch.by_key.setdefault(waiter.key, [])
+            batch.may_be_parked = batch.may_be_parked or waiter.letter_id is not None
             if group and not group[0].request.same_question(waiter.request.msisdn, waiter.request.operator):
                 batch.outcome.postponed.append(Postponed(waiter, STOPPED_SECONDS))
             else:
@@ -115,6 +118,13 @@ class Batch:
 
     def decided(self) -> list[CheckedRequest]:
         """Pair every request with its row; return the rows, those decided before included."""
-        rows = [*self.rows, *self.known_rows.values()]
-        self.outcome.decided = [(waiter, row) for row in rows for waiter in self.by_key[row.key]]
-        return rows
+        rows = {**self.rows, **self.known_rows}
+        self.outcome.decided = [(waiter, row) for key, row in rows.items() for waiter in self.by_key[key]]
+        return list(rows.values())
+
+    def letters(self) -> dict[RequestKey, list[str]]:
+        """Ids of dead letters that the requests decided here may have become, by key."""
+        if not self.may_be_parked:
+            return {}
+        letters = {key: [one.letter_id for one in self.by_key[key] if one.letter_id] for key in self.rows}
+        return {key: ids for key, ids in letters.items() if ids}

@@ -27,6 +27,8 @@ from worker.storage.store import Known, Settlement, Store
 
 log = logs.get(__name__)
 
+_NOTHING_FOUND = Finding()
+
 
 class Pipeline:
     """Decides batches of requests; every collaborator comes in by argument."""
@@ -111,9 +113,9 @@ class Pipeline:
 
     def _look_up(self, batch: Batch) -> Known:
         msisdns = {waiter.request.msisdn for waiter in batch.waiters() if waiter.request.msisdn is not None}
-        letters = [
-            waiter.letter_id for group in batch.by_key.values() for waiter in group if waiter.letter_id
-        ]
+        letters: list[str] = []
+        if batch.may_be_parked:
+            letters = [one.letter_id for group in batch.by_key.values() for one in group if one.letter_id]
         return self._store.look_up(self._account, batch.lane, batch.by_key.keys(), msisdns, letters)
 
     def _answer_without_asking(self, batch: Batch, known: Known) -> None:
@@ -135,36 +137,36 @@ class Pipeline:
     def _decide(self, batch: Batch) -> None:
         decided_at = self._now()
         for key, finding in batch.findings.items():
-            batch.rows.append(self._row(batch, batch.by_key[key][0], finding, decided_at))
+            batch.rows[key] = self._row(batch, batch.by_key[key][0], finding, decided_at)
 
     def _row(
         self, batch: Batch, waiter: Waiter, finding: Finding | NoAnswer, decided_at: datetime
     ) -> CheckedRequest:
-        request = waiter.request
+        request, key = waiter.request, waiter.key
         decision = self._rules.decide(request, finding)
-        found = finding if isinstance(finding, Finding) else Finding()
-        return CheckedRequest(
-            source=request.source,
-            lane=request.lane,
-            reference=request.reference,
-            attempt=request.attempt,
-            msisdn=request.msisdn,
-            asked_operator=request.operator,
-            failure_code=request.failure_code,
-            status=found.status,
-            range_holder=found.range_holder,
-            current_operator=found.current_operator,
-            target_operator=decision.target_operator,
-            area=found.area,
-            observed_at=found.observed_at,
-            decision=decision.decision,
-            reason=decision.reason,
-            answered_from=found.answered_from,
-            batch_id=batch.id,
-            call_id=batch.call_ids.get(waiter.key),
-            event_id=events.event_id(waiter.key),
-            received_at=request.received_at,
-            decided_at=decided_at,
+        found = finding if isinstance(finding, Finding) else _NOTHING_FOUND
+        return CheckedRequest(  # by position: named, its fields take seven times as long
+            request.source,
+            request.lane,
+            request.reference,
+            request.attempt,
+            request.msisdn,
+            request.operator,
+            request.failure_code,
+            found.status,
+            found.range_holder,
+            found.current_operator,
+            decision.target_operator,
+            found.area,
+            found.observed_at,
+            decision.decision,
+            decision.reason,
+            found.answered_from,
+            batch.id,
+            batch.call_ids.get(key),
+            events.event_id(key),
+            request.received_at,
+            decided_at,
         )
 
     def _settle(self, batch: Batch, purchase: Purchase | None) -> None:
@@ -174,13 +176,13 @@ class Pipeline:
         settled = self._store.settle(_settlement(batch, purchase))
         batch.changes = list(settled.changes)
         # After a lost reply to COMMIT that is our own first run: then the relay marks the batch.
-        batch.rows = [row for row in batch.rows if row.key not in settled.decided_before]
-        for row in settled.decided_before.values():
-            batch.repeat(batch.by_key[row.key][0], row)
+        for key, row in settled.decided_before.items():
+            batch.rows.pop(key, None)
+            batch.repeat(batch.by_key[key][0], row)
 
     def _keep(self, batch: Batch, purchase: Purchase | None) -> None:
         """A defect ended the batch: what was paid for answers the same requests when they come again."""
-        batch.rows = []
+        batch.rows = {}
         if purchase is not None:
             self._store.settle(_settlement(batch, purchase))
 
@@ -208,13 +210,9 @@ def _settlement(batch: Batch, purchase: Purchase | None) -> Settlement:
         batch.id,
         batch.lane,
         batch.now,
-        batch.rows,
+        list(batch.rows.values()),
         learned=[each.record() for each in purchase.bought.values()] if purchase else (),
         ended=purchase.ended if purchase else (),
         call_id=purchase.call_id if purchase else None,
-        letters={
-            row.key: letters
-            for row in batch.rows
-            if (letters := [one.letter_id for one in batch.by_key[row.key] if one.letter_id])
-        },
+        letters=batch.letters(),
     )

@@ -20,24 +20,26 @@ class Bought(msgspec.Struct, frozen=True, gc=False):
 
     def finding(self, *, live: bool) -> Finding:
         """What the answer says to a request: the one that bought it (``live``), or another that shares it."""
-        return Finding(
-            status=self.answer.status,
-            range_holder=self.answer.range_holder,
-            current_operator=self.answer.current_operator,
-            area=self.answer.area,
-            observed_at=self.call.sent_at,
-            answered_from=AnsweredFrom.LIVE if live else AnsweredFrom.SHARED,
+        answer = self.answer
+        return Finding(  # by position, as below: named, its fields take several times as long
+            answer.status,
+            answer.range_holder,
+            answer.current_operator,
+            answer.area,
+            self.call.sent_at,
+            AnsweredFrom.LIVE if live else AnsweredFrom.SHARED,
         )
 
     def record(self) -> PortRecord:
         """What the answer says to those who come later."""
+        answer = self.answer
         return PortRecord(
-            msisdn=self.answer.msisdn,
-            status=self.answer.status,
-            range_holder=self.answer.range_holder,
-            current_operator=self.answer.current_operator,
-            area=self.answer.area,
-            observed_at=self.call.sent_at,
+            answer.msisdn,
+            answer.status,
+            answer.range_holder,
+            answer.current_operator,
+            answer.area,
+            self.call.sent_at,
         )
 
 

@@ -37,7 +37,10 @@ class Unsettled:
         """Note that a batch has taken the message; return whether it still is held."""
         if delivery not in self._held:
             return False
-        state.task_accepted(delivery)
+        # as state.task_accepted does, which takes 5 us for its Counter.update
+        state.active_requests.add(delivery)
+        state.total_count[delivery.name] += 1
+        state.all_total_count[0] += 1
         return True
 
     def remove(self, delivery: Delivery) -> bool:

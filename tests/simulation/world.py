@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import worker.asking
@@ -666,7 +667,10 @@ class _NoState:
     @staticmethod
     def task_reserved(_: Delivery) -> None: ...
 
-    task_accepted = task_ready = task_reserved
+    task_ready = task_reserved
+    active_requests = SimpleNamespace(add=lambda _delivery: None)
+    total_count: ClassVar[Counter[str]] = Counter()
+    all_total_count: ClassVar[list[int]] = [0]
 
 
 class _NoThread:

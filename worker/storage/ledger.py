@@ -77,17 +77,17 @@ def find(connection: Connection, keys: Collection[RequestKey]) -> dict[RequestKe
 
 
 def add(connection: Connection, rows: Sequence[CheckedRequest]) -> set[RequestKey]:
-    """Add rows of distinct keys; return the keys that had none before (the others keep theirs)."""
+    """Add rows of distinct keys; return the keys that have kept the row they had before."""
     if not rows:
         return set()
     added = connection.execute(_ADD, columns(rows) | {"rows": len(rows)}).all()
     if added[0].added == len(rows):
-        return {row.key for row in rows}
-    return {
+        return set()
+    return {row.key for row in rows}.difference(
         RequestKey(source, Lane(lane), reference, attempt)
         for _, source, lane, reference, attempt in added
         if source is not None
-    }
+    )
 
 
 def of_number(connection: Connection, msisdn: str, *, until: datetime, most: int) -> list[CheckedRequest]:

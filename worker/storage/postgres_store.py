@@ -196,9 +196,10 @@ def _settle(to: Connection, settlement: Settlement) -> Settled:
     if settlement.letters:
         dead_letters.keep_from_giving_up(to)
     changes = _learn(to, settlement)
-    added = ledger.add(to, settlement.rows)
-    dead_letters.withdraw(to, [one for key in added for one in settlement.letters.get(key, ())])
-    if added or changes:
+    before = ledger.add(to, settlement.rows)
+    letters = [one for key, ids in settlement.letters.items() if key not in before for one in ids]
+    dead_letters.withdraw(to, letters)
+    if len(before) < len(settlement.rows) or changes:
         outbox.add_batch(
             to,
             settlement.batch_id,
@@ -208,8 +209,7 @@ def _settle(to: Connection, settlement: Settlement) -> Settled:
         )
     for ended in settlement.ended:
         calls.close_call(to, ended)
-    others = [row.key for row in settlement.rows if row.key not in added]
-    return Settled(ledger.find(to, others), changes)
+    return Settled(ledger.find(to, before), changes)
 
 
 def _learn(to: Connection, settlement: Settlement) -> list[PortChange]:
