@@ -71,7 +71,9 @@ class Pipeline:
             self._keep(batch, purchase)
             raise
         self._settle(batch, purchase)
-        batches.settled(batch.lane, requests=len(waiters), rows=batch.rows, repeated=len(batch.known_rows))
+        batches.settled(
+            batch.lane, requests=len(waiters), rows=batch.rows.values(), repeated=len(batch.known_rows)
+        )
         decided = batch.decided()
         told(batch.outcome)
         self._publish(batch, decided)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from operator import attrgetter
 
 from worker.metrics.registry import Spread, Tally
@@ -52,7 +52,7 @@ for _lane in Lane:
 _kind = attrgetter("decision", "reason", "answered_from")
 
 
-def settled(lane: Lane, *, requests: int, rows: Sequence[CheckedRequest], repeated: int) -> None:
+def settled(lane: Lane, *, requests: int, rows: Collection[CheckedRequest], repeated: int) -> None:
     """A batch is stored: the rows it decided, and how many requests it only answered again."""
     _requests.add(lane, (requests,))
     if repeated:
