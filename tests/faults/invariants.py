@@ -111,8 +111,13 @@ def _settled_once(evidence: Evidence, report: Report) -> None:
         report.lost += 1
         report.object("I1", f"lost: the bad item {tag}")
     report.settled = report.accepted - report.lost
+    sent_as = defaultdict(set)
+    for tag, key in evidence.tags.items():
+        sent_as[key].add(tag)
     for key in rows.keys() & parked_keys:
-        report.object("I1", f"decided and parked: {key}")
+        # of two messages with one key, one may be given up and the other decided after that
+        if sent_as[key] <= letters.keys():
+            report.object("I1", f"decided and parked: {key}")
     for tag, times in letters.items():
         if times > 1:
             report.object("I1", f"parked {times} times: {tag}")
