@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from worker.cli import staging
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from worker.demo.places import Places
-    from worker.demo.sending import Ask
     from worker.demo.show import Stage
-    from worker.embedded import Engines
 
 _FULL, _QUICK = (2400, 22.0), (400, 5.0)
 """Requests in the day, and the seconds it takes."""
-_ANSWER_SECONDS = 30.0
 
 _EPILOG = """\b
 Examples:
@@ -56,13 +52,13 @@ def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
     console = Console(highlight=False)
     items, seconds = _QUICK if quick else _FULL
     began = time.monotonic()
-    _end_on_signals()
+    staging.end_on_signals()
     place = places.prepare(folder)
-    with place.held(), _told_from_the_log(place), ExitStack() as running:
+    with place.held(), staging.told_from_the_log(place), ExitStack() as running:
         console.print(f" A day of recharges and failed SMS, in {seconds:.0f} seconds\n")
         traffic = day(seed, items)
         stage, settings = _set(console, place, running)
-        with _step(console, "workers: recharge, sms, upkeep"):
+        with staging.step(console, "workers: recharge, sms, upkeep"):
             stage.warm_up(traffic)
         console.print()
         if not stage.play(traffic, seconds=seconds):
@@ -85,45 +81,20 @@ def _set(console: Console, place: Places, running: ExitStack) -> tuple[Stage, Ma
 
     running.callback(child.end_leftovers)
     sandbox = running.enter_context(provider.provider(place))
-    with _step(console, "PostgreSQL and Valkey, from wheels"):
+    with staging.step(console, "PostgreSQL and Valkey, from wheels"):
         engines = running.enter_context(embedded(place.engines, fresh=True))
-    with _step(console, "tables"):
+    with staging.step(console, "tables"):
         migrations.upgrade(engines.database_url)
-    with _step(console, "provider: a simulated one, 0.1 s a number, 1.5 s a thousand"):
-        settings = _settings(engines, sandbox.url)
+    with staging.step(console, "provider: a simulated one, 0.1 s a number, 1.5 s a thousand"):
+        settings = staging.settings_of(engines, sandbox.url)
     workers = running.enter_context(child.running(["worker"], places=place, settings=settings))
     ledger = running.enter_context(Ledger(engines.database_url))
     senders = Senders(
         broker_url=engines.redis_url,
-        ask=_asker(settings),
+        ask=staging.asker(settings),
         port=lambda port: sandbox.port(port.msisdn, port.recipient),
     )
     return Stage(console, sandbox, workers, ledger, Events(engines.redis_url), senders), settings
-
-
-def _settings(engines: Engines, provider_url: str) -> Mapping[str, str]:
-    from worker.demo.provider import APIKEY
-
-    return {
-        "PRESEND_BROKER_URL": engines.redis_url,
-        "PRESEND_REDIS_URL": engines.redis_url,
-        "PRESEND_DATABASE_URL": engines.database_url,
-        "PRESEND_PROVIDER_URL": provider_url,
-        "PRESEND_PROVIDER_APIKEY": APIKEY,
-    }
-
-
-def _asker(settings: Mapping[str, str]) -> Ask:
-    """What a shopper's program does: plain Celery, set up as the workers are."""
-    for name in [name for name in os.environ if name.startswith("PRESEND_")]:
-        del os.environ[name]
-    os.environ.update(settings)
-    from worker.app import app
-
-    def ask(task: str, arguments: Mapping[str, Any]) -> Any:
-        return app.send_task(task, kwargs=dict(arguments)).get(timeout=_ANSWER_SECONDS)
-
-    return ask
 
 
 def _keep(console: Console, stage: Stage, settings: Mapping[str, str]) -> None:
@@ -136,36 +107,3 @@ def _keep(console: Console, stage: Stage, settings: Mapping[str, str]) -> None:
     while True:
         stage.check()
         time.sleep(0.25)
-
-
-@contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    began = time.monotonic()
-    with console.status(what):
-        yield
-    console.print(f" {what:<70}{time.monotonic() - began:>5.1f} s")
-
-
-def _end_on_signals() -> None:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP end the demo, and none after it disturb the cleaning up."""
-    ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for each in ours:
-            signal.signal(each, signal.SIG_IGN)
-        click.echo("\nEnding …", err=True)
-        raise SystemExit(128 + number)
-
-    for each in ours:
-        signal.signal(each, end)
-
-
-@contextmanager
-def _told_from_the_log(place: Places) -> Iterator[None]:
-    """Show what sandbox and workers said last, where something goes wrong."""
-    try:
-        yield
-    except Exception:
-        if said := place.last_words():
-            click.echo(f"\nThe last lines of {place.log}:\n{said}\n", err=True)
-        raise

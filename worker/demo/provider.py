@@ -24,9 +24,9 @@ _URL = re.compile(r"listens on (http://\S+),").search
 
 
 @contextmanager
-def provider(places: Places) -> Iterator[Provider]:
-    """Run a sandbox on a free port, with the document's latency."""
-    arguments = ["sandbox", "--port", "0"]
+def provider(places: Places, *, latency: float = 1.0) -> Iterator[Provider]:
+    """Run a sandbox on a free port, with so many times the document's latency."""
+    arguments = ["sandbox", "--port", "0", "--latency", str(latency)]
     with child.running(arguments, places=places, settings={}, output=subprocess.PIPE) as process:
         yield Provider(process)
 
