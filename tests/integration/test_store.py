@@ -168,6 +168,15 @@ def test_the_budget_grants_what_it_has_room_for_in_order(stores: Stores) -> None
     assert an_id(3) not in stores.calls(), "a call that may buy nothing is not named"
 
 
+def test_a_number_that_no_budget_is_left_to_take_over_stays_with_its_call(stores: Stores) -> None:
+    store = stores.process(Budget(3))
+    claim(store, a_call(stores, 1), A, B)
+    found = claim(store, a_call(stores, 2, lane=Lane.RECHARGE), C, A, B, overtaken=[A, B])
+    assert (found.held, found.unaffordable) == ({C}, {A, B})
+    assert stores.in_flight() == {A: an_id(1), B: an_id(1), C: an_id(2)}
+    assert claim(store, a_call(stores, 3), A).holders.keys() == {A}
+
+
 def test_an_sms_leaves_the_reserve_to_recharges(stores: Stores) -> None:
     store = stores.process(Budget(2, reserve=0.5))
     assert claim(store, a_call(stores, 1), A, B).unaffordable == {B}

@@ -279,22 +279,19 @@ class MemoryStore:
     ) -> tuple[set[str], set[str]]:
         tables = self.tables
         until = tables.now() + timedelta(seconds=call.hold_seconds)
-        free = [msisdn for msisdn in keys if msisdn not in tables.in_flight]
-        taken_over = [msisdn for msisdn in keys if msisdn in tables.in_flight and msisdn in overtaken]
-        held = {*free, *taken_over}
-        if not held:
+        wanted = [each for each in keys if each not in tables.in_flight or each in overtaken]
+        if not wanted:
             return set(), set()
+        row = tables.calls[call.id] = CallRow(call, until)
+        granted = self._take(call, len(wanted)) if self._budget.daily else len(wanted)
+        held, unaffordable = wanted[:granted], wanted[granted:]
+        if not held:
+            self._discard(call.id)
+        row.numbers = len(held)
+        row.overtaken = [msisdn for msisdn in held if msisdn in tables.in_flight] or None
         for msisdn in held:
             tables.in_flight[msisdn] = (call.id, until)
-        tables.calls[call.id] = CallRow(call, until, numbers=len(held), overtaken=taken_over or None)
-        if not self._budget.daily:
-            return held, set()
-        granted = self._take(call, len(held))
-        affordable = set([msisdn for msisdn in keys if msisdn in held][:granted])
-        self._release(call.id, held - affordable)
-        if not affordable:
-            self._discard(call.id)
-        return affordable, held - affordable
+        return set(held), set(unaffordable)
 
     def _after_claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], held: set[str], unaffordable: set[str]

@@ -165,8 +165,5 @@ def _show(console: Console, singles: float, many: float, waits: Waits) -> None:
     table.add_row("Added by presend, broker and client", f"{found['added_ms']}", "ms")
     console.print()
     console.print(table)
-    machine = found["machine"]
-    console.print(
-        f"\n {machine['cores']} cores, Python {machine['python']}, which broker, Postgres and provider shared.",
-        soft_wrap=True,
-    )
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    console.print(f"\n {machine}; broker, Postgres and provider shared them.", soft_wrap=True)

@@ -165,17 +165,26 @@ class PostgresStore:
     def _hold(
         self, to: Connection, *, call: Call, msisdns: Sequence[str], overtaken: Collection[str]
     ) -> tuple[set[str], set[str]]:
-        """Claim what is free, as far as the budget goes."""
-        held = calls.open_and_claim(to, call, msisdns, overtaken=overtaken)
-        if not self._budget.daily or not held:
-            return held, set()
-        granted = budget.take(to, self._budget, call.lane, call.id, len(held))
-        affordable = set([msisdn for msisdn in msisdns if msisdn in held][:granted])
-        unaffordable = held - affordable
-        calls.release(to, call.id, unaffordable)
-        if not affordable:
-            calls.discard(to, call.id)
-        return affordable, unaffordable
+        """Claim what is free, as far as the budget goes.
+
+        What it does not go for is as if it had never been claimed: a number that was to be taken over from
+        another call stays with that.
+        """
+        if not self._budget.daily:
+            return calls.open_and_claim(to, call, msisdns, overtaken=overtaken), set()
+        wanted, unaffordable = list(msisdns), set[str]()
+        while wanted:
+            attempt = to.begin_nested()
+            held = calls.open_and_claim(to, call, wanted, overtaken=overtaken)
+            granted = budget.take(to, self._budget, call.lane, call.id, len(held)) if held else 0
+            if granted == len(held):
+                attempt.commit()
+                return held, unaffordable
+            attempt.rollback()
+            free = [msisdn for msisdn in wanted if msisdn in held]
+            wanted = free[:granted]
+            unaffordable.update(free[granted:])
+        return set(), unaffordable
 
     @staticmethod
     def _after_claim(
