@@ -29,15 +29,18 @@ def read(broker_url: str) -> dict[str, Backlog]:
     connection: Any
     with Connection(broker_url, connect_timeout=_CONNECT_SECONDS) as connection:
         connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
-        on_redis = connection.transport.driver_type == "redis"
-        names = [Lane.RECHARGE.value, Lane.SMS.value, *([] if on_redis else [DEAD_QUEUE])]
+        lanes = [Lane.RECHARGE.value, Lane.SMS.value]
+        if connection.transport.driver_type == "redis":
+            with connection.channel() as channel:
+                # an empty list does not exist, so asking for the queue would not find it
+                return {name: Backlog(channel._size(name), None) for name in lanes}
         found = {}
-        for name in names:
+        for name in (*lanes, DEAD_QUEUE):
             # asking for one that is not there closes the channel, so each has its own
             with connection.channel() as channel:
                 try:
                     its = channel.queue_declare(name, passive=True)
                 except connection.channel_errors:
                     continue
-            found[name] = Backlog(its.message_count, None if on_redis else its.consumer_count)
+            found[name] = Backlog(its.message_count, its.consumer_count)
         return found

@@ -62,6 +62,8 @@ class Waiter(msgspec.Struct, eq=False, weakref=True):
     letter_id: str | None = None
     # taken out because its deadline passed
     overdue: bool = False
+    # its message's span, where traces are on
+    trace: Any = None
     _key: RequestKey | None = None
 
     @property

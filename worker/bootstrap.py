@@ -14,7 +14,7 @@ from kombu import Connection
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError
 
-from worker import config, redis_broker
+from worker import config, redis_broker, tracing
 from worker.asking import Asking
 from worker.buyer import Buyer
 from worker.carrier.client import HttpCarrier
@@ -288,4 +288,6 @@ def this_process() -> Presend:
 
 @cache
 def _of_process(_pid: int) -> Presend:
-    return build(config.load())
+    settings = config.load()
+    tracing.start(settings.traces_endpoint, share=settings.traces_share)
+    return build(settings)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from worker import logs
+from worker import logs, tracing
 from worker.carrier.protocol import Answer, CarrierLookup, FeeType, Unanswered
 from worker.errors import (
     AccountFault,
@@ -89,10 +89,8 @@ class Buyer:
         """Make one call; return the groups of its numbers that have to be asked again by themselves."""
         provider.asked(call.lane, len(numbers))
         try:
-            if len(numbers) == 1:
-                answers: Sequence[Answer | Unanswered] = [self._carrier.lookup(numbers[0])]
-            else:
-                answers = self._carrier.lookup_batch(numbers)
+            with tracing.step("provider call", call_id=call.id, numbers=len(numbers)):
+                answers = self._look_up(numbers)
         except RequestRefused as exc:
             provider.failed(call.lane, exc.code, numbers=len(numbers), maybe_billed=False)
             return self._refused(purchase, call, numbers, exc)
@@ -112,6 +110,11 @@ class Buyer:
         else:
             return self._answered(purchase, call, answers)
         return []
+
+    def _look_up(self, numbers: list[str]) -> Sequence[Answer | Unanswered]:
+        if len(numbers) == 1:
+            return [self._carrier.lookup(numbers[0])]
+        return self._carrier.lookup_batch(numbers)
 
     def _answered(
         self, purchase: Purchase, call: Call, answers: Sequence[Answer | Unanswered]

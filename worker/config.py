@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     # How often upkeep asks the provider for the balance it shows there
     balance_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    # OpenTelemetry collector that traces go to (OTLP over HTTP, the whole URL); empty: none
+    traces_endpoint: str = ""
+    # Share of the traces begun here that are kept; what a producer decided stands
+    traces_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     # Send Celery task events, which Flower shows
     task_events: bool = True
     # Read RabbitMQ's deliveries in bulk; false: as py-amqp does, one after the other
@@ -141,6 +145,13 @@ class Settings(BaseSettings):
         if not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/")
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _collector(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://, as http://127.0.0.1:4318/v1/traces")
+        return url
 
     @field_validator("provider_apikey")
     @classmethod

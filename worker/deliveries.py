@@ -63,6 +63,8 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
     task: Any = None
     # … and gives it a new event dispatcher after a reconnect
     eventer: Any = None
+    # its span, where traces are on
+    trace: Any = None
 
     def expect(self, items: int) -> None:
         """Say how many items have to be settled."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from worker import logs
+from worker import logs, tracing
 from worker.batch import CONFLICT
 from worker.batching import BatchOutcome, Waiter
 from worker.deliveries import Delivery, read_message, task_id_of, unreadable_letter
@@ -136,6 +136,10 @@ class Feed:
             wants_result=not message.headers.get("ignore_result"),
             task=task,
         )
+        if tracing.on():
+            delivery.trace = tracing.received(
+                message.headers, task=task.name, lane=task.lane, at=delivery.received_at
+            )
         self._unsettled.add(delivery)
         messages.received(task.lane)
         try:
@@ -231,6 +235,7 @@ class Feed:
                         token=(delivery, index, item.arguments),
                         deadline=deadline,
                         letter_id=delivery.item_id(index) if delivery.may_have_come_before else None,
+                        trace=delivery.trace,
                     )
                 )
             else:
@@ -288,8 +293,9 @@ class Feed:
 
     def _give_some_back(self) -> None:
         for _ in range(min(_GIVEN_BACK_AT_ONCE, len(self._going_back))):
-            message = self._going_back.popleft().message
-            message.reject_log_error(log, self._consumer.connection_errors, requeue=True)
+            delivery = self._going_back.popleft()
+            delivery.message.reject_log_error(log, self._consumer.connection_errors, requeue=True)
+            tracing.ended(delivery.trace, messages.GIVEN_BACK)
         if self._going_back:
             self._consumer.hub.call_soon(self._give_some_back)
 
@@ -307,6 +313,10 @@ class Feed:
             log.warning("acknowledgements_not_written", messages=len(ours), error=str(exc))
         for delivery in deliveries:
             self._events.ended(delivery)
+            if delivery.trace is not None:
+                tracing.ended(
+                    delivery.trace, messages.DECIDED if delivery.reason is None else messages.REJECTED
+                )
 
     def _report_start(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:

@@ -7,10 +7,12 @@ number in flight is not bought again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from worker import logs
+from msgspec.structs import replace
+
+from worker import logs, tracing
 from worker.asking import Asking
 from worker.batch import Batch
 from worker.batching import BatchOutcome, Postponed, Waiter
@@ -58,26 +60,27 @@ class Pipeline:
         ``told`` is given the outcome before the events go out, for callers whom these do not concern.
         """
         batch = Batch.of(waiters, self._now())
-        known = self._look_up(batch)
-        self._answer_without_asking(batch, known)
-        if batch.lane is not Lane.SMS and (batch.findings or batch.known_rows):
-            batch.leave_asking()  # somebody waits for the answers that are there
-        purchase = self._asking.ask(batch, known)
-        try:
-            if purchase is not None and purchase.defect is not None:
-                raise purchase.defect  # noqa: TRY301 - the same as one of the rules
-            self._decide(batch)
-        except Exception:
-            self._keep(batch, purchase)
-            raise
-        self._settle(batch, purchase)
-        batches.settled(
-            batch.lane, requests=len(waiters), rows=batch.rows.values(), repeated=len(batch.known_rows)
-        )
-        decided = batch.decided()
-        told(batch.outcome)
-        self._publish(batch, decided)
-        return batch.outcome
+        with tracing.batch(batch.id, batch.lane, (waiter.trace for waiter in waiters)):
+            known = self._look_up(batch)
+            self._answer_without_asking(batch, known)
+            if batch.lane is not Lane.SMS and (batch.findings or batch.known_rows):
+                batch.leave_asking()  # somebody waits for the answers that are there
+            purchase = self._asking.ask(batch, known)
+            try:
+                if purchase is not None and purchase.defect is not None:
+                    raise purchase.defect  # noqa: TRY301 - the same as one of the rules
+                self._decide(batch)
+            except Exception:
+                self._keep(batch, purchase)
+                raise
+            self._settle(batch, purchase)
+            batches.settled(
+                batch.lane, requests=len(waiters), rows=batch.rows.values(), repeated=len(batch.known_rows)
+            )
+            decided = batch.decided()
+            told(batch.outcome)
+            self._publish(batch, decided)
+            return batch.outcome
 
     def run_one(self, request: CheckRequest) -> CheckedRequest:
         """Decide one request now, in this thread; a passing fault is waited out until it expires."""
@@ -175,7 +178,8 @@ class Pipeline:
         """One transaction: records, changes, ledger, outbox mark, the calls' ends."""
         if not batch.rows and purchase is None:
             return
-        settled = self._store.settle(_settlement(batch, purchase))
+        with tracing.step("commit", rows=len(batch.rows)):
+            settled = self._store.settle(_settlement(batch, purchase))
         batch.changes = list(settled.changes)
         # After a lost reply to COMMIT that is our own first run: then the relay marks the batch.
         for key, row in settled.decided_before.items():
@@ -192,8 +196,11 @@ class Pipeline:
         """Send the events; what the broker does not confirm in time is the relay's."""
         outgoing = [events.of_check(row) for row in decided if row.lane is not Lane.DIRECT]
         outgoing += [events.of_port_change(change) for change in batch.changes]
+        if tracing.on():
+            outgoing = _traced(outgoing, batch)
         try:
-            self._publisher.publish(outgoing)
+            with tracing.step("publish", events=len(outgoing)):
+                self._publisher.publish(outgoing)
         except NotConfirmed as exc:
             log.warning("events_left_to_relay", batch_id=batch.id, events=len(outgoing), error=str(exc))
             return
@@ -205,6 +212,12 @@ class Pipeline:
             self._store.mark_emitted(batch_id, self._now())
         except StorageUnavailable as exc:
             log.warning("batch_not_marked", batch_id=batch_id, error=str(exc))  # sent again, recognisably
+
+
+def _traced(outgoing: Iterable[events.Event], batch: Batch) -> list[events.Event]:
+    """Let events continue the traces of the messages they answer, and a change's the batch's."""
+    spans = {events.event_id(key): group[0].trace for key, group in batch.by_key.items()}
+    return [replace(event, traceparent=tracing.traceparent(spans.get(event.id))) for event in outgoing]
 
 
 def _settlement(batch: Batch, purchase: Purchase | None) -> Settlement:

@@ -11,8 +11,10 @@ from itertools import takewhile
 
 from celery.worker import state
 
+from worker import tracing
 from worker.deliveries import Delivery
 from worker.metrics.lanes import Held
+from worker.metrics.messages import DROPPED
 from worker.portability.requests import Lane
 
 
@@ -54,6 +56,7 @@ class Unsettled:
         """Hold none: the connection is gone, and the broker delivers them again."""
         for delivery in list(self._held):
             self.remove(delivery)
+            tracing.ended(delivery.trace, DROPPED)
 
     def by_lane(self) -> dict[Lane | None, Held]:
         """How many messages of each lane are held, and for how long the oldest; from any thread."""

@@ -46,6 +46,7 @@ _ages = Spread(
     (60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 30 * 86400),
 )
 for _lane in Lane:
+    _repeated.add(_lane, by=0)
     for _cause in (STORAGE, DEFECT):
         _postponed.add(_lane, _cause, by=0)
 

@@ -20,10 +20,13 @@ _BASIC = 60
 _PUBLISH = struct.pack(">HHH", _BASIC, 40, 0)  # class, method, reserved
 _MANDATORY = b"\x01"
 _PROPERTIES = struct.Struct(">HHQH")  # class, weight, body bytes, which properties follow
-_CONTENT_TYPE, _DELIVERY_MODE, _MESSAGE_ID, _TYPE, _APP_ID = (1 << bit for bit in (15, 12, 7, 5, 3))
+_CONTENT_TYPE, _HEADERS, _DELIVERY_MODE, _MESSAGE_ID, _TYPE, _APP_ID = (
+    1 << bit for bit in (15, 13, 12, 7, 5, 3)
+)
 _OF_BATCH = _CONTENT_TYPE | _DELIVERY_MODE | _TYPE | _APP_ID
 _OF_EVENT = _OF_BATCH | _MESSAGE_ID
 _PERSISTENT = b"\x02"
+_LONG = struct.Struct(">I")
 
 
 def _short(text: str) -> bytes:
@@ -35,6 +38,13 @@ def _short(text: str) -> bytes:
 _EVENT_AND_MODE = _short(CONTENT_TYPE) + _PERSISTENT
 _BATCH_AND_MODE = _short(BATCH_CONTENT_TYPE) + _PERSISTENT
 _APP = _short("presend")
+
+
+def _traced(traceparent: str) -> bytes:
+    """An event's first properties, with the one header that continues a trace."""
+    value = traceparent.encode()
+    table = _short("traceparent") + b"S" + _LONG.pack(len(value)) + value
+    return _short(CONTENT_TYPE) + _LONG.pack(len(table)) + table + _PERSISTENT
 
 
 class Frames:
@@ -51,9 +61,10 @@ class Frames:
         """The frames that publish an event by itself, the only one of its message."""
         (event,) = message
         publish, type_and_app = self._around(event.type)
-        return self._message(
-            publish, _OF_EVENT, _EVENT_AND_MODE + _short(event.id) + type_and_app, event.body
-        )
+        which, before = _OF_EVENT, _EVENT_AND_MODE
+        if event.traceparent is not None:
+            which, before = which | _HEADERS, _traced(event.traceparent)
+        return self._message(publish, which, before + _short(event.id) + type_and_app, event.body)
 
     def of_batch(self, message: Sequence[Event]) -> bytes:
         """The frames that publish events of one type as a batch.

@@ -40,6 +40,8 @@ class StreamPublisher:
         pipe = self._redis.pipeline(transaction=False)
         for message in together(events, self._event_batch):
             entry = _entry([event.body for event in message], batched=self._event_batch > 1)
+            if self._event_batch == 1 and message[0].traceparent is not None:
+                entry["traceparent"] = message[0].traceparent
             pipe.xadd(EVENTS, entry, maxlen=self._length, approximate=True)
         try:
             pipe.execute()
