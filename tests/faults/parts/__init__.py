@@ -14,6 +14,7 @@ from tests.faults.invariants import BrokenError, Report
 from tests.faults.misbehaviours import LASTING, ONCE
 from tests.faults.outcome import Outcome, versions
 from tests.faults.parts import (
+    alerts,
     controls,
     cuts,
     kills,
@@ -24,6 +25,7 @@ from tests.faults.parts import (
     simulation,
     soak,
 )
+from tests.faults.prometheus import FASTER
 from tests.faults.scene import Scene
 from tests.faults.tracing import recoveries
 
@@ -197,6 +199,25 @@ def _malformed(ground: Ground, here: Place) -> Outcome:
     )
 
 
+def _alerts(ground: Ground) -> Outcome:
+    with ground.place_on_rabbitmq() as here:
+        watch = alerts.run(here)
+        return Outcome(
+            "each alert's fault, while both lanes work: its alert fires, and clears after",
+            len(watch.seen),
+            watch.load.sent,
+            Report(accepted=watch.load.sent, settled=here.count("check_request")),
+            more={
+                "spans_divided_by": FASTER,
+                "alerts": [asdict(one) for one in watch.seen],
+                "counts_under_load": watch.counts,
+                "dashboard_queries_with_data": watch.queries,
+                "prometheus": watch.prometheus.version(),
+            },
+            versions=versions(here.broker_url, here.redis_url, here.database_url),
+        )
+
+
 def _simulation(ground: Ground) -> Outcome:
     first = ground.seed * 1_000_000
     seeds = range(first, first + ground.sized(100_000))
@@ -223,4 +244,5 @@ PARTS: dict[str, Part] = {
     "malformed-rabbitmq": Part(2, _malformed_rabbitmq),
     "malformed-redis": Part(2, _malformed_redis),
     "simulation": Part(15, _simulation),
+    "alerts": Part(7, _alerts),
 }
