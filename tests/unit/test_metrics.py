@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.scraping import families, free_ports, labels_of, scrape
-from worker.metrics import endpoint, fleet, messages
+from worker.metrics import endpoint, fleet, lanes, messages
 from worker.metrics.registry import REGISTRY, Spread
+from worker.portability.requests import Lane
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -88,3 +89,20 @@ def test_an_upkeep_that_stands_by_shows_nothing_of_the_fleet() -> None:
     fleet.lead(False)
     assert REGISTRY.get_sample_value("presend_queue_messages", {"queue": "sms"}) is None
     assert REGISTRY.get_sample_value("presend_upkeep_leader") == 0
+
+
+def test_a_front_door_s_own_lane_and_that_of_its_jobs_are_added_up() -> None:
+    def calls() -> dict[str, int]:
+        return {"slots": 8, "busy": 1, "waiting": 5}
+
+    def jobs() -> dict[str, int]:
+        return {"slots": 2, "busy": 2, "waiting": 0}
+
+    before = REGISTRY.get_sample_value("presend_slots", {"lane": "direct"}) or 0
+    lanes.show(Lane.DIRECT, calls)
+    lanes.show(Lane.DIRECT, jobs)
+    assert REGISTRY.get_sample_value("presend_slots", {"lane": "direct"}) == before + 10
+    lanes.hide(Lane.DIRECT, calls)
+    assert REGISTRY.get_sample_value("presend_slots", {"lane": "direct"}) == before + 2
+    lanes.hide(Lane.DIRECT, jobs)
+    assert (REGISTRY.get_sample_value("presend_slots", {"lane": "direct"}) or 0) == before

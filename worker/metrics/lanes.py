@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class _Lanes(Collector):
     """The gauges, and where their values come from."""
 
     def __init__(self) -> None:
-        self.snapshots: dict[Lane, Snapshot] = {}
+        self.snapshots: list[tuple[Lane, Snapshot]] = []
         self.held: HeldNow | None = None
         REGISTRY.register(self)
 
@@ -38,8 +39,11 @@ class _Lanes(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         families = self._families()
-        for lane, snapshot in list(self.snapshots.items()):
-            for name, value in snapshot().items():
+        sums: dict[Lane, Counter[str]] = {}
+        for lane, snapshot in list(self.snapshots):
+            sums.setdefault(lane, Counter()).update(snapshot())
+        for lane, numbers in sums.items():
+            for name, value in numbers.items():
                 families[name].add_metric([lane], value)
         if self.held is not None:
             for of, held in self.held().items():
@@ -66,14 +70,14 @@ _lanes = _Lanes()
 
 
 def show(lane: Lane, snapshot: Snapshot) -> None:
-    """Show a lane of this process from now on; the last one of its name is shown."""
-    _lanes.snapshots[lane] = snapshot
+    """Show a lane of this process from now on; a front door's two of one name are added up."""
+    _lanes.snapshots.append((lane, snapshot))
 
 
 def hide(lane: Lane, snapshot: Snapshot) -> None:
     """Show it no more."""
-    if _lanes.snapshots.get(lane) == snapshot:
-        del _lanes.snapshots[lane]
+    if (lane, snapshot) in _lanes.snapshots:
+        _lanes.snapshots.remove((lane, snapshot))
 
 
 def show_held(held: HeldNow | None) -> None:
