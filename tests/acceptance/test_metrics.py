@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from tests.acceptance.harness import Place
@@ -86,4 +87,5 @@ def test_the_counts_are_those_of_the_ledger_and_the_fleet_is_upkeeps(here: Place
             if ("source", source) in labels
         ]
         assert time.time() - at < 20
-    here.stop()
+    with socket.create_connection(("127.0.0.1", recharge)), socket.create_connection(("127.0.0.1", upkeep)):
+        here.stop()  # whom a scraper that says nothing does not keep

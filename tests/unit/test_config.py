@@ -58,6 +58,12 @@ def test_the_document_tells_every_setting_and_its_default(monkeypatch: pytest.Mo
         ("sms_linger_seconds", "inf", "must be a number, at least 0, as 0.25"),
         ("recharge_expiry_seconds", "soon", "must be a number, more than 0 and at most 3600, as 5.0"),
         ("billed_codes", "0,x", "must be whole numbers with commas between them, as 0,-4"),
+        ("metrics_port", "x", "must be a whole number, at least 0 and at most 65535, as 9464"),
+        (
+            "traces_endpoint",
+            "collector:4318",
+            "must start with http:// or https://, as http://127.0.0.1:4318",
+        ),
         ("task_events", "maybe", "must be true or false"),
         ("sms_not_asked", "refused,whatever", "must be"),
     ],
