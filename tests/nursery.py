@@ -52,6 +52,7 @@ _IMPORTED = (
     "worker.rabbitmq_broker.transport",
     "worker.redis_broker.transport",
     "worker.sandbox.serving",
+    "worker.serve.running",
 )
 
 _nurseries: list[Nursery] = []

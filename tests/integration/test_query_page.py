@@ -181,6 +181,7 @@ def test_no_other_site_can_send_a_form_and_no_key_is_anywhere(
         assert browser.post(f"{path}/{action}", data=fields, headers=evil).status_code == 403
         assert browser.post(f"{path}/{action}", headers={"Origin": front.url}).status_code == 403
     assert browser.get("/", headers={"Host": "evil.example"}).status_code == 421
+    assert browser.put("/carrier").status_code == 405, "the contract's paths stay its own"
     assert not any(key in page for page in pages)
     assert key not in str(browser.cookies)
     ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]

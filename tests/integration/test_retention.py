@@ -72,11 +72,30 @@ class Ledger:
             (seen_at - timedelta(days=1), seen_at, batch_id, uuid.uuid4()),
         )
 
+    def job(self, changed_at: datetime, *, parts: int) -> None:
+        job_id = uuid.uuid4()
+        counts = (
+            "rows", "bad_rows", "numbers", "not_ported", "ported", "virtual", "unknown", "invalid",
+            "unanswered", "charged", "parts", "parts_done", "failures",
+        )  # fmt: skip
+        self.connection.execute(
+            f"INSERT INTO job (id, account_id, name, state, column_name, created_at, changed_at, "
+            f"{', '.join(counts)}) VALUES (%s, %s, 'a.csv', 'paused', '1', %s, %s, {', '.join('1' * 13)})",
+            (job_id, uuid.uuid4(), changed_at, changed_at),
+        )
+        for place in range(parts):
+            self.connection.execute(
+                "INSERT INTO job_part (job_id, place, lines, refs, msisdns, done, tries)"
+                " VALUES (%s, %s, '{1}', '{0}', '{13912345678}', false, 0)",
+                (job_id, place),
+            )
+        self.connection.execute("INSERT INTO job_error VALUES (%s, 2, '1391', 'length')", (job_id,))
+
     def sums(self) -> list[Any]:
         return self.connection.execute("SELECT * FROM ledger_sum ORDER BY 1, 2, 3, 4").fetchall()
 
     def counts(self) -> dict[str, int]:
-        tables = ("check_request", "lookup_call", "lookup_batch", "port_change", "dead_letter")
+        tables = LEFT
         return {
             table: self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # type: ignore[index]
             for table in tables
@@ -114,6 +133,8 @@ def fill(ledger: Ledger) -> None:
     ledger.change(NOW - timedelta(days=731), ledger.batch(YOUNG, requests=0))
     ledger.change(NOW - timedelta(days=732), ledger.batch(OLD, emitted=False, requests=0))
     ledger.change(OLD, ledger.batch(YOUNG, requests=0))
+    ledger.job(NOW - timedelta(days=31), parts=12)
+    ledger.job(NOW - timedelta(days=29), parts=2)
 
 
 LEFT = {
@@ -122,6 +143,9 @@ LEFT = {
     "lookup_batch": 1 + 1 + 3,
     "port_change": 2,
     "dead_letter": 2,  # a year is not over, and a replay is young
+    "job_part": 2,
+    "job_error": 1,
+    "job": 1,
 }
 
 
@@ -136,8 +160,8 @@ def test_prune_deletes_what_is_past_its_time_and_no_sum_changes(ledger: Ledger, 
     done = json.loads(presend("db", "prune", "--json", "--batch", "5", env=env).stdout)
     assert ledger.counts() == LEFT
     assert ledger.sums() == sums
-    # batches of pruned requests could not be counted as old before those were gone
-    assert {**done["rows"], "lookup_batch": 0} == told["rows"]
+    # batches of pruned requests, and jobs, could not be counted as old before their parts were gone
+    assert {**done["rows"], "lookup_batch": 0, "job": 0} == told["rows"]
     assert sum(done["rows"].values()) == sum(before.values()) - sum(LEFT.values())
     assert presend("db", "prune", env=env).stdout == "no row is past its time\n"
     assert ledger.sums() == sums

@@ -19,6 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from worker.carrier.protocol import MAX_BATCH, Answer, Balance, CarrierLookup, Unanswered
 from worker.carrier.wire import answering
@@ -126,9 +127,13 @@ class InThreads:
 
 
 def carrier_app(
-    its: Answering, *, max_body_bytes: int = MAX_BODY_BYTES, extra_routes: Sequence[BaseRoute] = ()
+    its: Answering,
+    *,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    extra_routes: Sequence[BaseRoute] = (),
+    otherwise: ASGIApp | None = None,
 ) -> Starlette:
-    """Serve ``/carrier``, ``/carrier_batch`` and ``/balance``."""
+    """Serve ``/carrier``, ``/carrier_batch`` and ``/balance``; ``otherwise`` answers every other path."""
     front = _Front(its, max_body_bytes)
     routes = [
         Route(SINGLE_PATH, front.single, methods=["GET", "POST"]),
@@ -144,7 +149,10 @@ def carrier_app(
         TimeoutError: _refused,
         Exception: _failed,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    if otherwise is not None:  # no mount: that would take what has the wrong method, too
+        app.router.default = otherwise
+    return app
 
 
 class _Front:

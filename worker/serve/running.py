@@ -16,7 +16,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from worker import logs
 from worker.bootstrap import Presend
@@ -107,14 +107,14 @@ async def _serve(
     )
     runner = JobRunner(
         presend.pipeline,
-        presend.store.suspicions,
+        presend.store,
         presend.database,
         slots=settings.job_slots,
         max_age_seconds=settings.max_age_seconds[Lane.DIRECT] or None,
     )
     runner.start()
     page = query_page(presend.database, door, runner, timezone=settings.timezone, access=access)
-    app = carrier_app(door, extra_routes=[Route("/healthz", _health), Mount("/", page)])
+    app = carrier_app(door, extra_routes=[Route("/healthz", _health)], otherwise=page)
     ended = Event()
     chores = Thread(target=upkeep.for_direct_callers, args=(ended,), name="chores", daemon=True)
     chores.start()

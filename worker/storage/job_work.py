@@ -107,6 +107,11 @@ _FINISH = text("""
 """)
 
 
+def is_open(connection: Connection) -> bool:
+    """Whether there is a job to work on, as far as a glance tells."""
+    return connection.execute(_OPEN_JOBS).first() is not None
+
+
 def take(connection: Connection, *, owner: int, hold_seconds: float) -> Work | None:
     """Take the next part of the job that waited longest for its turn, and reserve its look-ups.
 

@@ -7,7 +7,7 @@ row that repeats a number refers to the first one's answer. ``job_work`` takes t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -207,7 +207,7 @@ def create(connection: Connection, account_id: str, name: str, column: str, piec
             lines, came, reasons = zip(*piece.errors, strict=True)
             connection.execute(
                 _ADD_ERRORS,
-                {"job_id": job_id, "lines": array(lines), "came": array(came), "reasons": array(reasons)},
+                {"job_id": job_id, "lines": _array(lines), "came": array(came), "reasons": array(reasons)},
             )
         if piece.lines:
             connection.execute(
@@ -215,9 +215,9 @@ def create(connection: Connection, account_id: str, name: str, column: str, piec
                 {
                     "job_id": job_id,
                     "place": place,
-                    "lines": array(piece.lines),
-                    "refs": array(piece.refs),
-                    "msisdns": array(piece.msisdns),
+                    "lines": _array(piece.lines),
+                    "refs": _array(piece.refs),
+                    "msisdns": _array(piece.msisdns),
                     "done": not piece.msisdns,
                 },
             )
@@ -284,6 +284,11 @@ def errors(connection: Connection, job_id: str, *, after: int, most: int) -> lis
     """Return a job's bad rows past line ``after``, in order."""
     rows = connection.execute(_ERRORS, {"id": job_id, "after": after, "most": most})
     return [RowError(*row) for row in rows]
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """The literal of an array of numbers, of which hardly two are the same."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _job(row: Any) -> Job:

@@ -89,6 +89,10 @@ class PostgresStore:
         """Let this process be seen to work for these lanes (``worker.storage.presence``)."""
         self._presence.announce(lanes)
 
+    def owner(self) -> int:
+        """Return the number whose lock says that this process lives."""
+        return self._presence.require()
+
     def give_up_dead_calls(self) -> int:
         """See ``Store``."""
         return engine.read(self._database, lambda to: calls.give_up(to, gone=self._absences.gone(to)))

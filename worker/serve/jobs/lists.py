@@ -24,6 +24,8 @@ from worker.portability.msisdn import normalise, with_our_digits
 from worker.storage.jobs import Piece
 
 MOST_ROWS = 1_000_000
+MOST_BYTES = 64 * 2**20
+"""Of a file: a million rows of 64 bytes."""
 _LONGEST_LINE = 65_536
 _LONGEST_SHOWN = 64
 _SAMPLE = 1000

@@ -18,13 +18,12 @@ from worker.portability.requests import CheckRequest, Lane
 from worker.serve.direct_lane import DirectLane
 from worker.storage import engine, job_work
 from worker.storage.job_work import Work
-from worker.storage.presence import Presence
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from worker.pipeline import Pipeline
-    from worker.suspects import Notes
+    from worker.storage.postgres_store import PostgresStore
 
 log = logs.get(__name__)
 
@@ -44,18 +43,17 @@ class JobRunner:
     def __init__(
         self,
         pipeline: Pipeline,
-        notes: Notes,
+        store: PostgresStore,
         database: Engine,
         *,
         slots: int,
         max_age_seconds: float | None,
     ) -> None:
         self._pipeline = pipeline
-        self._notes = notes
+        self._store = store
         self._database = database
         self._slots = slots
         self._max_age_seconds = max_age_seconds
-        self._presence = Presence(database)
         self._closing = Event()
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -75,11 +73,11 @@ class JobRunner:
         self._closing.set()
         self.look()
         self._thread.join(timeout_seconds)
-        self._presence.close()
 
     async def _run(self) -> None:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
-        lane = DirectLane(self._pipeline, self._notes, slots=self._slots, linger_seconds=0.0)
+        notes = self._store.suspicions
+        lane = DirectLane(self._pipeline, notes, slots=self._slots, linger_seconds=0.0)
         try:
             await asyncio.gather(*(self._work(lane) for _ in range(self._slots)))
         finally:
@@ -117,7 +115,9 @@ class JobRunner:
         )
 
     def _take(self) -> Work | None:
-        owner = self._presence.require()
+        if not engine.read(self._database, job_work.is_open):
+            return None
+        owner = self._store.owner()
         hold_seconds = _PART_SECONDS + _MARGIN_SECONDS
         return engine.transact(
             self._database, lambda to: job_work.take(to, owner=owner, hold_seconds=hold_seconds)

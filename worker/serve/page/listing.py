@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response, StreamingResponse
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from worker import logs
 from worker.errors import ListRefused
 from worker.serve.jobs import lists, results
-from worker.serve.jobs.lists import NumberList
+from worker.serve.jobs.lists import MOST_BYTES, NumberList
 from worker.serve.jobs.runner import JobRunner
 from worker.storage import accounts, jobs
 from worker.storage.jobs import Job
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-MOST_BYTES = 64 * 2**20
-"""Of an upload: a million rows of 64 bytes."""
+_FORM_BYTES = 64 * 1024
+"""What a form has besides its file."""
 _A_PAGE = 20
 _ERRORS_A_PAGE = 50
 _RECENT = 5
@@ -49,7 +50,7 @@ class Lists:
         site, job = self._site, "/jobs/{id:uuid}"
         return [
             site.page("/jobs", self._page),
-            site.action("/list", self._create, max_body_bytes=MOST_BYTES),
+            site.action("/list", self._create, max_body_bytes=MOST_BYTES + _FORM_BYTES),
             site.page(job, self._job),
             site.page(f"{job}/progress", self._progress, polled=True),
             site.page(f"{job}/result.csv", self._result),
@@ -99,7 +100,15 @@ class Lists:
     def _refused(self, visit: Visit, told: str) -> Response:
         account = visit.read(partial(accounts.of_id, account_id=visit.principal.id))
         recent = visit.read(partial(jobs.newest, account_id=visit.principal.id, most=_RECENT))
-        return visit.render("home.html", status=422, shown=None, account=account, recent=recent, refused=told)
+        return visit.render(
+            "home.html",
+            status=422,
+            shown=None,
+            account=account,
+            recent=recent,
+            refused=told,
+            most_bytes=MOST_BYTES,
+        )
 
     def _job(self, visit: Visit) -> Response:
         job = self._of(visit)
@@ -168,7 +177,11 @@ def _given(visit: Visit) -> tuple[str, BinaryIO]:
 
 
 def _is_id(text: str) -> bool:
-    return len(text) == 36 and text.replace("-", "").isalnum() and text.isascii()
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _counted(value: object) -> object:

@@ -92,4 +92,11 @@ class LookUps:
         if visit.by_htmx and shown is not None:
             return visit.render("_answer.html", shown=shown, account=account)
         recent = visit.read(partial(jobs.newest, account_id=visit.principal.id, most=_RECENT))
-        return visit.render("home.html", shown=shown, account=account, recent=recent, refused=None)
+        return visit.render(
+            "home.html",
+            shown=shown,
+            account=account,
+            recent=recent,
+            refused=None,
+            most_bytes=lists.MOST_BYTES,
+        )

@@ -1,5 +1,20 @@
-// The form of a list: too large a file is told before it is sent, and nobody sends it twice.
+// The query page works without this; with it, some things are told sooner.
 "use strict";
+
+// A look-up that got no answer, or none that could be shown.
+for (const event of ["htmx:error", "htmx:response:error"]) {
+  document.addEventListener(event, ({ target }) => {
+    const answer = document.querySelector("#answer");
+    if (answer !== null && target instanceof Element && target.matches("form.one-number")) {
+      const told = document.createElement("p");
+      told.className = "alert";
+      told.textContent = answer.dataset.failed;
+      answer.replaceChildren(told);
+    }
+  });
+}
+
+// The form of a list: too large a file is told before it is sent, and nobody sends it twice.
 
 for (const form of document.querySelectorAll("form.list-form")) {
   const problem = form.querySelector("p.alert[hidden]");
