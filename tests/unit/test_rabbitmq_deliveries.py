@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import amqp
 import pytest
 from amqp.method_framing import frame_handler, frame_writer
-from amqp.serialization import dumps
+from amqp.serialization import dumps, loads
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport import pyamqp
 
-from worker.rabbitmq_broker import transport
+from worker.rabbitmq_broker import deliveries, transport
+from worker.rabbitmq_broker.deliveries import Headers
 
 _FRAME_MAX = 131_072
 _HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -212,3 +215,35 @@ def test_what_celery_does_not_write_is_read_by_py_amqp() -> None:
     frames = _written(1, ("tag", 1, False, "", "sms"), amqp.Message(b"{}", application_headers=headers))
     (given,) = _given_by(transport.Connection, frames)
     assert given[3]["application_headers"] == headers
+
+
+_constant = st.dictionaries(_names, _values, max_size=8)
+_tables = st.builds(
+    lambda constant, varied: [{**constant, **one} for one in varied],
+    _constant,
+    st.lists(
+        st.dictionaries(st.sampled_from(["id", "root_id", "expires"]), _values, max_size=3), max_size=12
+    ),
+)
+
+
+@given(st.lists(_tables, max_size=3))
+def test_what_messages_have_in_common_is_read_as_if_each_were_the_first(
+    runs: list[list[dict[str, Any]]],
+) -> None:
+    headers = Headers()
+    for table in chain.from_iterable(runs):
+        octets = b"before" + dumps("F", [table])
+        (expected,), end = loads("F", octets, 6)
+        with suppress(ValueError):  # no text in UTF-8: it is py-amqp's to read
+            assert headers.read(octets + b"after", 6) == (expected, end)
+
+
+def test_headers_of_one_task_are_read_without_looking_at_each() -> None:
+    headers, reads = Headers(), []
+    for number in range(5):
+        octets = dumps("F", [{"task": "sms.recheck", "id": f"{number:036}", "retries": 0, "eta": None}])
+        with patch.object(deliveries, "_entry", wraps=deliveries._entry) as entry:
+            headers.read(octets, 0)
+        reads.append(entry.call_count)
+    assert reads[2:] == [1, 1, 1]

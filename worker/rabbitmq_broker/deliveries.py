@@ -133,7 +133,7 @@ def _properties(data: bytes, at: int, flags: int) -> dict[str, Any]:
     if flags & _CONTENT_ENCODING:
         found["content_encoding"], at = _short_string(data, at)
     if flags & _HEADERS:
-        found["application_headers"], at = _table(data, at)
+        found["application_headers"], at = _headers.read(data, at)
     if flags & _DELIVERY_MODE:
         found["delivery_mode"] = data[at]
         at += 1
@@ -158,24 +158,97 @@ def _table(data: bytes, start: int) -> tuple[dict[str, Any], int]:
     at = start + 4
     end = at + int.from_bytes(data[start:at], "big")
     while at < end:
-        value_at = at + 2 + data[at]
-        name = data[at + 1 : value_at - 1].decode()
-        kind = data[value_at - 1]
-        if kind == _LONG_STRING:
-            at = value_at + 4 + int.from_bytes(data[value_at : value_at + 4], "big")
-            found[name] = data[value_at + 4 : at].decode()
-        elif kind == _VOID:
-            found[name], at = None, value_at
-        elif kind == _LONG:
-            (found[name],) = _signed_long(data, value_at)
-            at = value_at + 4
-        elif kind == _BOOLEAN:
-            found[name], at = bool(data[value_at]), value_at + 1
-        elif kind == _TABLE:
-            found[name], at = _table(data, value_at)
-        elif kind == _ARRAY:
-            (found[name],), at = loads("A", data, value_at)
-        else:
+        entry = _entry(data, at)
+        if entry is None:
             (table,), at = loads("F", data, start)
             return table, at
+        name, found[name], at = entry
     return found, at
+
+
+def _entry(data: bytes, at: int) -> tuple[str, Any, int] | None:  # noqa: PLR0911 - a type each
+    """Name, value and end of a table's entry; None for a type that py-amqp has to read."""
+    value_at = at + 2 + data[at]
+    name = data[at + 1 : value_at - 1].decode()
+    kind = data[value_at - 1]
+    if kind == _LONG_STRING:
+        at = value_at + 4 + int.from_bytes(data[value_at : value_at + 4], "big")
+        return name, data[value_at + 4 : at].decode(), at
+    if kind == _VOID:
+        return name, None, value_at
+    if kind == _LONG:
+        return name, _signed_long(data, value_at)[0], value_at + 4
+    if kind == _BOOLEAN:
+        return name, bool(data[value_at]), value_at + 1
+    if kind == _TABLE:
+        return name, *_table(data, value_at)
+    if kind == _ARRAY:
+        (value,), at = loads("A", data, value_at)
+        return name, value, at
+    return None
+
+
+_TRIES, _MOST_GAIN = 10, 1000
+
+
+class Headers:
+    """Reads the tables of messages that have most of their entries in common, as those of one task have.
+
+    What two tables in a row have in common is compared at once from then on, and not read again.
+    """
+
+    def __init__(self) -> None:
+        # octets that tables begin, or go on, with, and what they say; None: an entry that differs
+        self._parts: list[tuple[bytes, dict[str, Any]] | None] = []
+        self._last: dict[str, bytes] = {}
+        # tables that were as expected, less those that were not: where there are many more of these it is
+        # seldom tried again
+        self._gain = _TRIES
+
+    def read(self, data: bytes, start: int) -> tuple[dict[str, Any], int]:
+        """See :func:`_table`."""
+        at = start + 4
+        end = at + int.from_bytes(data[start:at], "big")
+        found: dict[str, Any] = {}
+        for part in self._parts:
+            if part is not None:
+                octets, entries = part
+                if not data.startswith(octets, at):
+                    break
+                found.update(entries)
+                at += len(octets)
+            else:
+                entry = _entry(data, at) if at < end else None
+                if entry is None:
+                    break
+                name, found[name], at = entry
+        if at == end and self._parts:
+            self._gain = min(self._gain + 1, _MOST_GAIN)
+            return found, end
+        self._gain = self._gain - 1 if self._gain > -_MOST_GAIN else _TRIES
+        return self._learn(data, start, end) if self._gain > 0 else _table(data, start)
+
+    def _learn(self, data: bytes, start: int, end: int) -> tuple[dict[str, Any], int]:
+        table, table_end = _table(data, start)
+        self._parts, last, self._last = [], self._last, {}
+        at = start + 4
+        while at < end:
+            entry = _entry(data, at)
+            if entry is None:
+                self._parts = []
+                break
+            name, value, after = entry
+            octets = self._last[name] = data[at:after]
+            at = after
+            if last.get(name, octets) != octets:
+                self._parts.append(None)
+            elif self._parts and self._parts[-1] is not None:
+                before, entries = self._parts[-1]
+                self._parts[-1] = (before + octets, entries | {name: value})
+            else:
+                self._parts.append((octets, {name: value}))
+        return table, table_end
+
+
+_headers = Headers()
+"""Of every connection: a process has one consumer."""

@@ -24,6 +24,7 @@ from tests.benchmarks.parts import (
 
 PARTS: dict[str, Callable[[Ground], None]] = {
     "drain": drain.on_rabbitmq,
+    "drain-quorum": drain.with_quorum_queues,
     "drain-redis": drain.on_redis,
     "drain-latency": drain.with_latency,
     "event-batches": event_batches.run,

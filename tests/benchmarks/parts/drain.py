@@ -75,6 +75,10 @@ _RABBITMQ_RATIOS = (
     Ratio("", "presend, results wanted", "presend"),
 )
 
+_COMPARED = {name for ratio in _RABBITMQ_RATIOS if ratio.aim for name in (ratio.over, ratio.under)}
+_WITH_QUORUM_QUEUES = [who.but(who.name, events="quorum") for who in _ON_RABBITMQ if who.name in _COMPARED]
+_QUORUM_RATIOS = [ratio for ratio in _RABBITMQ_RATIOS if ratio.aim]
+
 _BATCHES_REDIS = _TRANSACTED.but("celery-batches", on_redis=True)
 _ON_REDIS = (
     _ONE.but("presend", on_redis=True),
@@ -113,6 +117,11 @@ _LATENCY_RATIOS = (
 def on_rabbitmq(ground: Ground) -> None:
     """At zero latency, from quorum queues, to a subscriber's classic queue where not said otherwise."""
     run(ground, _ON_RABBITMQ, _RABBITMQ_RATIOS)
+
+
+def with_quorum_queues(ground: Ground) -> None:
+    """The same where the subscriber's queue is a quorum queue, too, for each contestant."""
+    run(ground, _WITH_QUORUM_QUEUES, _QUORUM_RATIOS)
 
 
 def on_redis(ground: Ground) -> None:
