@@ -13,7 +13,7 @@ from tests import services
 from tests.acceptance.harness import Place, place
 from tests.acceptance.provider import WatchedSandbox
 from tests.faults.scene import Scene, opened
-from tests.services.own_engines import Engines, own_engines
+from tests.services.own_engines import Engines, OwnPostgres, own_engines, own_postgres
 from worker.embedded import embedded
 from worker.storage.migrations import upgrade
 
@@ -87,6 +87,13 @@ class Ground:
             urls = engines.rabbitmq.url, engines.redis.url, engines.postgres.url
             with contextmanager(self._scene)(*urls, about) as scene:
                 yield scene, engines
+
+    @contextmanager
+    def on_own_postgres(self) -> Iterator[tuple[OwnPostgres, Path]]:
+        """A PostgreSQL that may be killed, migrated, and a folder for logs."""
+        with own_postgres(self.folder) as postgres:
+            upgrade(postgres.url)
+            yield postgres, self.folder
 
     def _scene(
         self, broker_url: str, redis_url: str, database_url: str, about: dict[str, Any]

@@ -196,6 +196,17 @@ def own_redis(folder: Path) -> Iterator[OwnRedis]:
 
 
 @contextlib.contextmanager
+def own_postgres(folder: Path) -> Iterator[OwnPostgres]:
+    """Run a PostgreSQL until the block ends."""
+    server = OwnPostgres("PostgreSQL", folder / "postgres")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextlib.contextmanager
 def own_engines(folder: Path) -> Iterator[Engines]:
     """Run the three programs of this machine in a folder; at the end they are killed."""
     folder.mkdir(parents=True, exist_ok=True)

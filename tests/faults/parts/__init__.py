@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from tests import browser
 from tests.acceptance.harness import Place
+from tests.acceptance.provider import WatchedSandbox
 from tests.faults import points as crash_points
 from tests.faults.ground import Ground
 from tests.faults.invariants import BrokenError, Report
@@ -22,12 +24,16 @@ from tests.faults.parts import (
     misbehaviours,
     outages,
     points,
+    prepaid,
+    query_page,
     simulation,
     soak,
 )
 from tests.faults.prometheus import FASTER
 from tests.faults.scene import Scene
 from tests.faults.tracing import recoveries
+from worker.sandbox.provider import Latency
+from worker.sandbox.serving import serving
 
 _RECHARGES_WAIT = {"recharge_expiry_seconds": "60"}
 """A recharge waits longer than a restart takes, so that it is bought, not told that nobody answered."""
@@ -232,6 +238,64 @@ def _simulation(ground: Ground) -> Outcome:
     )
 
 
+def _query_page(ground: Ground) -> Outcome:
+    assert browser.program(), "this part needs Chromium: install it, or name it in PRESEND_TEST_BROWSER"
+    with ground.on_own_postgres() as (postgres, folder):
+        sandbox = query_page.Turnstile(latency=Latency(scale=0.5))
+
+        def restart() -> None:
+            postgres.kill()
+            postgres.start()
+
+        with (
+            serving(sandbox) as provider_url,
+            query_page.sited(postgres.url, provider_url, folder) as site,
+        ):
+            told = query_page.run(site, sandbox, rows=ground.sized(200_000), meanwhile=restart)
+        return Outcome(
+            "a list through the query page in Chromium: paused, kill -9 of presend serve and PostgreSQL, "
+            "resumed, kill -9 of presend serve in mid-call",
+            len(told.recoveries),
+            told.numbers,
+            _bought(told, accepted=told.rows, lost=told.wrong),
+            told.recoveries,
+            asdict(told),
+            versions(postgres.url) | {"Chromium": browser.version()},
+        )
+
+
+def _prepaid(ground: Ground) -> Outcome:
+    balance, numbers = ground.sized(1000), ground.sized(5000)
+    with ground.on_own_postgres() as (postgres, folder):
+        sandbox = WatchedSandbox(latency=Latency(scale=0.5))
+        with (
+            serving(sandbox) as provider_url,
+            query_page.sited(postgres.url, provider_url, folder) as site,
+        ):
+            told = prepaid.run(site, sandbox, balance=balance, callers=64, numbers=numbers)
+        return Outcome(
+            f"64 callers of a prepaid balance of {balance:,}, kill -9 of presend serve on the way: "
+            f"{told.charged:,} charged, {told.answered:,} answered, the rest listed",
+            len(told.recoveries),
+            numbers,
+            _bought(told, accepted=told.charged, lost=told.lost),
+            told.recoveries,
+            asdict(told),
+            versions(postgres.url),
+        )
+
+
+def _bought(told: query_page.Told | prepaid.Told, *, accepted: int, lost: int) -> Report:
+    return Report(
+        accepted=accepted,
+        settled=accepted,
+        lost=lost,
+        billed=told.billed,
+        billed_again_listed=told.billed_again_listed,
+        billed_again_unlisted=told.billed_again_unlisted,
+    )
+
+
 PARTS: dict[str, Part] = {
     "kills-rabbitmq": Part(18, _kills_rabbitmq),
     "crash-points": Part(15, _crash_points),
@@ -245,4 +309,6 @@ PARTS: dict[str, Part] = {
     "malformed-redis": Part(2, _malformed_redis),
     "simulation": Part(15, _simulation),
     "alerts": Part(7, _alerts),
+    "query-page": Part(5, _query_page),
+    "prepaid": Part(3, _prepaid),
 }

@@ -1,0 +1,85 @@
+"""Each page of the query page in a browser: it fits a phone, obeys its policy, and every field has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.acceptance.provider import WatchedSandbox
+from tests.browser import DESKTOP, PHONE, chromium, policy_breaches
+from tests.front_door import Front, front_door
+from worker.sandbox.serving import serving
+
+LIST = "姓名,手机\n" + "".join(f"a,{13972560000 + n}\n" for n in range(20)) + "b,1397256\nc,=1+1\n"
+_NAMELESS = """
+    [...document.querySelectorAll("input:not([type=hidden]), textarea, select, button, a[href], progress")]
+        .filter(each => !(each.labels && each.labels.length) && !each.ariaLabel && each.ariaHidden !== "true"
+            && !each.textContent.trim())
+        .map(each => each.outerHTML)
+"""
+_WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def front(database_url: str) -> Iterator[Front]:
+    with serving(WatchedSandbox()) as provider_url, front_door(database_url, provider_url) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("language", "finished"), [("zh-CN", "已完成"), ("en-US", "Finished")])
+def test_every_page_fits_and_names_its_fields(
+    browser: Browser, front: Front, language: str, finished: str
+) -> None:
+    key = front.account(balance=1000)
+    page = browser.new_page(locale=language, viewport=PHONE)
+    breaches = policy_breaches(page)
+
+    def look(what: str) -> None:
+        assert page.locator("h1").count() == 1, what
+        assert page.evaluate("document.documentElement.lang") == language.replace("en-US", "en")
+        assert page.evaluate(_NAMELESS) == [], what
+        for size in (DESKTOP, PHONE):
+            page.set_viewport_size(size)
+            assert page.evaluate(_WIDER) <= 0, f"{what} is wider than {size['width']}"
+
+    page.goto(front.url)
+    look("the log-in")
+    _enter(page, "x" * 32)
+    page.wait_for_selector("[role=alert]")
+    look("a wrong key")
+    _enter(page, key)
+    page.wait_for_selector("#mobile")
+    look("the first page")
+    page.fill("#mobile", "13972565391")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer .pairs")
+    assert page.locator("#balance").inner_text().startswith("999")
+    look("an answer")
+    file = {"name": "a-list-with-a-name-of-more-than-forty-characters.csv", "mimeType": "text/csv"}
+    page.set_input_files("#list", {**file, "buffer": LIST.encode()})  # type: ignore[arg-type]
+    page.click(".list-form button.primary")
+    page.wait_for_selector(f".badge:has-text('{finished}')")
+    look("a list")
+    for path in ("/jobs", "/account", "/nothing"):
+        page.goto(front.url + path)
+        look(path)
+    page.goto(front.url)
+    page.evaluate("document.querySelector('.list-form').dataset.mostBytes = 10")
+    page.set_input_files("#list", {**file, "buffer": LIST.encode()})  # type: ignore[arg-type]
+    page.click(".list-form button.primary")
+    assert "64 MB" in page.locator(".list-form [role=alert]").inner_text()
+    assert not breaches
+    page.close()
+
+
+def _enter(page: Page, key: str) -> None:
+    page.keyboard.type(key)
+    page.keyboard.press("Enter")
