@@ -218,7 +218,7 @@ def _alerts(ground: Ground) -> Outcome:
                 "alerts": [asdict(one) for one in watch.seen],
                 "counts_under_load": watch.counts,
                 "dashboard_queries_with_data": watch.queries,
-                "prometheus": watch.prometheus.version(),
+                "prometheus": watch.version,
             },
             versions=versions(here.broker_url, here.redis_url, here.database_url),
         )

@@ -67,6 +67,8 @@ class Watch:
     seen: list[Seen] = field(default_factory=list)
     counts: dict[str, float] = field(default_factory=dict)
     queries: int = 0
+    # Prometheus' release
+    version: str = ""
 
     def sees(
         self, fault: str, alert: str, cause: Callable[[], object], end: Callable[[], object], **labels: str
@@ -165,7 +167,7 @@ def run(here: Place) -> Watch:
         ):
             fault(watch)
         asked = [each for board in boards().values() for each in queries(board)]
-        watch.queries = len(asked)
+        watch.queries, watch.version = len(asked), watch.prometheus.version()
         empty = [
             f"{title}: {query}"
             for title, query in asked
