@@ -247,6 +247,7 @@ def upkeep() -> Upkeep:
         account=presend.account,
         retention=retention(presend.settings),
         fleet=_fleet(presend),
+        balance_seconds=presend.settings.balance_seconds,
     )
 
 

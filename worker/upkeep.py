@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
 
@@ -15,17 +15,18 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection, Engine, text
 
 from worker import dead_queue, logs
-from worker.carrier.protocol import CarrierLookup
+from worker.carrier.protocol import Balance, CarrierLookup
 from worker.errors import CarrierError, NotConfirmed, StorageUnavailable
 from worker.fleet import Fleet
 from worker.intake import Intake
 from worker.metrics import events as counted
 from worker.metrics import messages
 from worker.portability import events
+from worker.portability.reconciliation import Reading
 from worker.portability.records import CheckedRequest, PortChange
 from worker.portability.requests import Lane, RequestKey
 from worker.publisher import Publisher
-from worker.storage import dead_letters, engine, gate, holds, ledger, retention
+from worker.storage import balance_readings, dead_letters, engine, gate, holds, ledger, retention
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.retention import NEVER_REPLAYED, PRUNED, Retention
 from worker.storage.store import Store
@@ -55,6 +56,7 @@ class Upkeep:
         account: str = "",
         retention: Retention | None = None,
         fleet: Fleet | None = None,
+        balance_seconds: float = 0.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -67,7 +69,9 @@ class Upkeep:
         self._now = now
         self._retention = retention
         self._fleet = fleet
+        self._balance_seconds = balance_seconds
         self._next_balance = 0.0
+        self._next_reading = datetime.min.replace(tzinfo=UTC)
         self._next_prune = 0.0
 
     def run(self, stop: Event) -> None:
@@ -105,6 +109,7 @@ class Upkeep:
             self.give_up_dead_calls,
             self.release_holds,
             self.watch_gate,
+            self.read_balance,
             self.empty_dead_queue,
             self.prune,
             self.look_at_fleet,
@@ -113,7 +118,9 @@ class Upkeep:
     def for_direct_callers(self, stop: Event) -> None:
         """Do what the front door needs until ``stop``, without the lock: no worker need run beside it."""
         while not stop.wait(_BALANCE_SECONDS):
-            self._do(self.relay, self.give_up_dead_calls, self.release_holds, self.watch_gate)
+            self._do(
+                self.relay, self.give_up_dead_calls, self.release_holds, self.watch_gate, self.read_balance
+            )
 
     def _do(self, *chores: Callable[[], object]) -> None:
         """One round; a chore that fails does not keep the others from their turn."""
@@ -153,12 +160,33 @@ class Upkeep:
         if closed is None or closed.by_hand or time.monotonic() < self._next_balance:
             return
         self._next_balance = time.monotonic() + _BALANCE_SECONDS
-        if self._carrier.balance().can_buy:
+        if self._read_balance().can_buy:
             engine.transact(
                 self._database,
                 lambda to: gate.reopen(to, self._account, by=gate.BY_UPKEEP, reason="/balance is well again"),
             )
             log.warning("gate_opened", was_closed_for=closed.reason)
+
+    def read_balance(self) -> None:
+        """Keep what ``/balance`` says, for the audit; once in a while, by whichever process is first."""
+        now, pause = self._now(), timedelta(seconds=self._balance_seconds)
+        if not pause or now < self._next_reading:
+            return
+        self._next_reading = now + pause  # also where the provider does not answer
+        latest = engine.read(self._database, lambda to: balance_readings.latest(to, self._account))
+        if latest is not None and now < latest.asked_at + pause:
+            self._next_reading = latest.asked_at + pause
+            return
+        self._read_balance()
+
+    def _read_balance(self) -> Balance:
+        asked_at = self._now()
+        balance = self._carrier.balance()
+        reading = Reading(asked_at, self._now(), balance.balance)
+        engine.transact(
+            self._database, lambda to: balance_readings.add(to, self._account, reading, balance.fee_type)
+        )
+        return balance
 
     def empty_dead_queue(self) -> None:
         """Park what the broker gave up delivering; what was decided all the same is sent again instead."""

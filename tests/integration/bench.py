@@ -94,7 +94,7 @@ class Bench:
             max_attempts=3,
         )
 
-    def upkeep(self) -> Upkeep:
+    def upkeep(self, *, balance_seconds: float = 0) -> Upkeep:
         return Upkeep(
             database=self.database,
             store=PostgresStore(self.database),
@@ -102,6 +102,8 @@ class Bench:
             publisher=self.publisher,
             intake={},
             broker_url=None,
+            balance_seconds=balance_seconds,
+            now=self.clock,
         )
 
     def known_numbers(self, count: int) -> list[str]:

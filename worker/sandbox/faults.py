@@ -3,10 +3,11 @@
 What the provider itself does wrong, which a look-up in the same process sees as well:
 
 ===============  ==================================================================================
-``code``         the whole call answers ``code``, unbilled
+``code``         the whole call answers ``code``, unbilled unless ``charged``
 ``item_code``    the number ``mobile`` answers ``code`` (1, -2, -3, -4, -5, -8, -9 …), until deleted
 ``poison``       any call with the number ``mobile`` in it is refused with ``code`` (1 or -9), until deleted
 ``slow``         the answer takes ``seconds`` longer
+``overcharge``   the account is charged ``numbers`` more than the call is billed
 ===============  ==================================================================================
 
 What goes wrong on the wire (``unruly`` does it), after the call was worked and billed unless
@@ -42,13 +43,13 @@ from typing import Literal, get_args
 import msgspec
 
 Kind = Literal[
-    "code", "item_code", "poison", "slow",
+    "code", "item_code", "poison", "slow", "overcharge",
     "hang", "reset", "close", "status", "truncate", "cut", "drip",
     "trailing_comma", "drop", "duplicate", "reorder", "foreign", "extra", "bare",
 ]  # fmt: skip
 Endpoint = Literal["carrier", "carrier_batch", "balance"]
 
-ON_THE_WIRE = frozenset(get_args(Kind)) - {"code", "item_code", "poison", "slow"}
+ON_THE_WIRE = frozenset(get_args(Kind)) - {"code", "item_code", "poison", "slow", "overcharge"}
 _OF_NUMBERS = frozenset({"item_code", "poison"})
 
 
@@ -68,6 +69,10 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     index: int = 0
     # whether the call is worked, and billed, before it goes wrong on the wire
     processed: bool = True
+    # of ``code``: the account pays for the numbers although they get no answer
+    charged: bool = False
+    # of ``overcharge``
+    numbers: int = 1
     # given by the book
     id: int = 0
 

@@ -147,11 +147,14 @@ class Sandbox:
         self, apikey: str, mobiles: Sequence[str], endpoint: Endpoint, timeout_seconds: float | None
     ) -> list[Answer | Unanswered]:
         """Work one call: take its price, let its time pass, answer, and give back what is not billed."""
+        refused, charged = self._refused(endpoint, mobiles)
         try:
-            self._spoil(endpoint, mobiles)
-            self._pay(apikey, len(mobiles))
+            if refused is None or charged:
+                self._pay(apikey, len(mobiles))
+            if refused is not None:
+                raise refused
         except CarrierError as exc:
-            self.bill.add(endpoint, len(mobiles), Counter({exc.code or 0: 1}), ())
+            self.bill.add(endpoint, len(mobiles), Counter({exc.code or 0: 1}), mobiles if charged else ())
             raise
         in_time = self._pass_time(endpoint, len(mobiles), timeout_seconds)
         ordered = self.faults.of_numbers("item_code")
@@ -159,13 +162,18 @@ class Sandbox:
         billed = [entry.msisdn for entry in entries if entry.code in self.billed_codes]
         self.bill.add(endpoint, len(mobiles), Counter(entry.code or 0 for entry in entries), billed)
         self._give_back(apikey, len(mobiles) - len(billed))
+        overcharge = self.faults.take(endpoint, {"overcharge"})
+        if overcharge is not None:
+            self._give_back(apikey, -overcharge.numbers)
         if not in_time:
             raise AnswerLost("the sandbox's answer takes longer than the caller waits")
         return entries
 
     def balance(self, apikey: str, timeout_seconds: float | None) -> Balance:
         """An account's balance; costs nothing, and takes as long as one number does."""
-        self._spoil("balance", ())
+        refused, _ = self._refused("balance", ())
+        if refused is not None:
+            raise refused
         if not self._pass_time("balance", 1, timeout_seconds):
             raise AnswerLost("the sandbox's answer takes longer than the caller waits")
         account = self.check(apikey)
@@ -189,15 +197,15 @@ class Sandbox:
             return Answer(mobile, ordered, _REFUSED[ordered])
         return Unanswered(mobile, ordered, "a fault on order")
 
-    def _spoil(self, endpoint: Endpoint, mobiles: Sequence[str]) -> None:
-        """Refuse the call if that is on order, for itself or for a number in it."""
+    def _refused(self, endpoint: Endpoint, mobiles: Sequence[str]) -> tuple[CarrierError | None, bool]:
+        """The refusal on order, for the call or a number in it, and whether it is charged all the same."""
         whole = self.faults.take(endpoint, {"code"})
         poison = self.faults.of_numbers("poison")
         code = whole.code if whole else next((poison[mobile] for mobile in mobiles if mobile in poison), None)
+        charged = whole is not None and whole.charged
         if code in ANSWERS:
-            raise RequestRefused("a fault on order", code=code)
-        if code is not None:
-            raise refusal(code)
+            return RequestRefused("a fault on order", code=code), charged
+        return None if code is None else refusal(code), charged
 
     def _pay(self, apikey: str, numbers: int) -> None:
         with self._lock:

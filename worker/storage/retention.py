@@ -21,7 +21,7 @@ AT_ONCE = 5000
 class Retention:
     """How long rows are kept."""
 
-    # decided requests, batches, calls; replayed dead letters, from their replay
+    # decided requests, batches, calls, readings of the balance; replayed dead letters, from their replay
     ledger: timedelta
     # dead letters nobody replayed, from their receipt
     dead_letters: timedelta
@@ -133,6 +133,7 @@ _PRUNED = {
         f"r.observed_before < :port_changes AND NOT {_UNSENT}",
         "r.observed_before",
     ),
+    "balance_reading": _Prunable("balance_reading", "r.asked_at < :ledger", "r.account, r.asked_at"),
     # a letter is received before it is replayed, and there is an index on its receipt
     "dead_letter, replayed": _Prunable(
         "dead_letter", "r.received_at < :ledger AND r.replayed_at < :ledger", "r.received_at"

@@ -204,6 +204,20 @@ budget_day = Table(
     Column("changed_at", _moment, nullable=False),
 )
 
+balance_reading = Table(
+    "balance_reading",
+    metadata,
+    # the digest by which the gate knows the account
+    Column("account", Text, nullable=False),
+    # the balance stood so at some moment between the two
+    Column("asked_at", _moment, nullable=False),
+    Column("answered_at", _moment, nullable=False),
+    # prepaid or postpaid
+    Column("fee_type", Text, nullable=False),
+    Column("balance", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "asked_at"),
+)
+
 dead_letter = Table(
     "dead_letter",
     metadata,
