@@ -104,4 +104,4 @@ def _open_metrics(instance: Any, **_about: Any) -> None:
 @setup_logging.connect
 def _configure_logs(loglevel: int | str = "INFO", **_options: Any) -> None:
     """Keep Celery from setting up logging of its own."""
-    logs.configure(level=loglevel)
+    logs.configure(level=loglevel, json=config.load().log_json)

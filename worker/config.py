@@ -6,9 +6,10 @@ file by a test.
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
@@ -26,6 +27,8 @@ Days = Annotated[int, Field(ge=1, le=36500)]
 _NUMBERS = {int: "a whole number", float: "a number"}
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most"}
 
+_PREFIX, _FILE = "PRESEND_", "_FILE"
+
 APIKEY_LENGTH = 32
 """Characters of a provider key (the provider's document, code 1)."""
 
@@ -33,9 +36,7 @@ APIKEY_LENGTH = 32
 class Settings(BaseSettings):
     """What presend is told. Frozen; read once a process by :func:`load`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="PRESEND_", frozen=True, extra="ignore", env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     # Where messages come from and events go: amqp://, amqps://, redis:// or rediss://
     broker_url: str = "amqp://guest:guest@127.0.0.1:5672//"
@@ -107,12 +108,14 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9464
     # Address it listens on
     metrics_host: str = "127.0.0.1"
-    # How often upkeep asks the provider for the balance it shows there
+    # How often upkeep asks the provider for the balance: shown there, and kept for presend audit
     balance_seconds: Annotated[float, Field(ge=1, le=3600)] = 60.0
     # OpenTelemetry collector that traces go to (OTLP over HTTP, the whole URL); empty: none
     traces_endpoint: str = ""
     # Share of the traces begun here that are kept; what a producer decided stands
     traces_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    # Log lines: json, console, or auto (json unless a terminal is watching)
+    log_format: Literal["auto", "json", "console"] = "auto"
     # Send Celery task events, which Flower shows
     task_events: bool = True
     # Read RabbitMQ's deliveries in bulk; false: as py-amqp does, one after the other
@@ -211,6 +214,11 @@ class Settings(BaseSettings):
         return {lane: float(getattr(self, f"{lane}_max_age_seconds")) for lane in Lane}
 
     @property
+    def log_json(self) -> bool | None:
+        """``PRESEND_LOG_FORMAT`` for ``logs.configure``; None: as whoever watches needs it."""
+        return None if self.log_format == "auto" else self.log_format == "json"
+
+    @property
     def recharge_expiry(self) -> timedelta:
         """``PRESEND_RECHARGE_EXPIRY_SECONDS``."""
         return timedelta(seconds=self.recharge_expiry_seconds)
@@ -225,13 +233,49 @@ class Settings(BaseSettings):
         return self.provider_apikey
 
 
+def given() -> set[str]:
+    """The fields of ``Settings`` that the environment gives, itself or by a file."""
+    names = {name.removeprefix(_PREFIX).removesuffix(_FILE).lower() for name, value in _ours() if value}
+    return names & Settings.model_fields.keys()
+
+
+def unknown() -> list[str]:
+    """Names in the environment that look like settings and are none."""
+    known = {f"{_PREFIX}{name.upper()}{end}" for name in Settings.model_fields for end in ("", _FILE)}
+    return sorted({name for name, _ in _ours()} - known)
+
+
+def _ours() -> list[tuple[str, str]]:
+    return [(name, value) for name, value in os.environ.items() if name.startswith(_PREFIX)]
+
+
+def _from_files() -> dict[str, str]:
+    """Settings whose values lie in files, as secrets of containers do: ``PRESEND_<SETTING>_FILE``."""
+    values = {}
+    for name in Settings.model_fields:
+        variable = f"{_PREFIX}{name.upper()}"
+        path = os.environ.get(f"{variable}{_FILE}")
+        if not path:
+            continue
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}{_FILE} are both set: unset one of them")
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+            raise SettingsError(
+                f"{variable}{_FILE}: {path} cannot be read ({why}): name a readable file there"
+            ) from exc
+    return {name: value for name, value in values.items() if value}
+
+
 def load(**overrides: Any) -> Settings:
     """Read the settings; ``SettingsError`` names every wrong one and what it must be.
 
     The key and the passwords among them are hidden from logs and error texts from now on.
     """
     try:
-        settings = Settings(**overrides)
+        settings = Settings(**_from_files() | overrides)
     except ValidationError as exc:
         raise SettingsError(
             "; ".join(

@@ -175,8 +175,10 @@ class LaneRunner:
         try:
             self._started(batch)
             while left and not self._closed:
+                began = time.monotonic()
                 outcome = self._first_words(self._run_batch(left))
                 self._settle(outcome)
+                self._write_down(len(left), outcome, seconds=time.monotonic() - began)
                 waits = waits.with_waits_of(outcome)
                 left = outcome.still_asking
         except StorageUnavailable as exc:
@@ -188,6 +190,22 @@ class LaneRunner:
             batches.postponed(self.lane, batches.DEFECT)
             return waits.with_waits_of(self._suspected(left, exc))
         return waits
+
+    def _write_down(self, requests: int, outcome: BatchOutcome, *, seconds: float) -> None:
+        """One line a batch; one that only waits again says nothing."""
+        if outcome.decided:
+            rows = [row for _, row in outcome.decided]
+            log.info(
+                "batch_decided",
+                lane=self.lane,
+                batch_id=rows[0].batch_id,
+                requests=requests,
+                decided=len(rows),
+                bought=sum(row.call_id is not None for row in rows),
+                rejected=len(outcome.rejected),
+                postponed=len(outcome.postponed),
+                seconds=round(seconds, 3),
+            )
 
     def _suspected(self, batch: Sequence[Waiter], defect: Exception) -> BatchOutcome:
         """Let a failed batch's requests wait as suspects; give up the one that failed alone twice."""

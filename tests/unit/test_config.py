@@ -20,6 +20,7 @@ KEY = "7c11272au708345c834b8ue81ac78972"
 def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"PRESEND_{name.upper()}", raising=False)
+        monkeypatch.delenv(f"PRESEND_{name.upper()}_FILE", raising=False)
 
 
 def documented() -> dict[str, str]:
@@ -101,3 +102,24 @@ def test_the_key_is_asked_for_only_where_it_is_needed() -> None:
     with pytest.raises(SettingsError, match="PRESEND_PROVIDER_APIKEY is not set"):
         settings.require_apikey()
     assert config.load(provider_apikey=KEY).require_apikey() == KEY
+
+
+def test_a_value_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "apikey"
+    secret.write_text(f"{KEY}\n")
+    monkeypatch.setenv("PRESEND_PROVIDER_APIKEY_FILE", str(secret))
+    assert config.load().provider_apikey == KEY
+    assert config.given() == {"provider_apikey"}
+    assert config.unknown() == []
+    monkeypatch.setenv("PRESEND_PROVIDER_APIKEY", KEY)
+    with pytest.raises(SettingsError, match="are both set: unset one"):
+        config.load()
+    monkeypatch.delenv("PRESEND_PROVIDER_APIKEY")
+    monkeypatch.setenv("PRESEND_PROVIDER_APIKEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"PRESEND_PROVIDER_APIKEY_FILE: .* cannot be read"):
+        config.load()
+
+
+def test_a_misspelt_setting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESEND_SMS_SLOT", "9")
+    assert config.unknown() == ["PRESEND_SMS_SLOT"]

@@ -59,6 +59,8 @@ class HttpCarrier:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._apikey = apikey
+        self.latest_date: str | None = None
+        """The Date header of the latest answer, as it came."""
         self._single_timeout_seconds = single_timeout_seconds
         self._batch_timeout_seconds = batch_timeout_seconds
         _quieten_logs()
@@ -106,32 +108,34 @@ class HttpCarrier:
         """One attempt. Its fault is returned, to be raised where no httpx exception is its context."""
         try:
             with self._connections.client() as client, calling(call):
-                return _exchange(client, path, headers, body, call)
+                return self._exchange(client, path, headers, body, call)
         except httpx.PoolTimeout:
             self._connections.exhausted()
             return NotSent("no free connection to the provider within the deadline")
         except (httpx.HTTPError, httpx.StreamError) as exc:
             return _fault(exc)
 
-
-def _exchange(client: httpx.Client, path: str, headers: dict[str, str], body: bytes, call: Call) -> bytes:
-    """Send one request and read its answer; raises httpx's errors, and the status's own fault."""
-    # connecting, writing and reading keep to the call's own times, see ``DeadlineStream``
-    timeout = httpx.Timeout(None, pool=max(0.0, call.send_by - time.monotonic()))
-    with client.stream("POST", path, content=body, headers=headers, timeout=timeout) as response:
-        status = response.status_code
-        if status == 429:
-            raise NotSent("the provider refused the call for its rate (HTTP 429)")
-        if status != 200:
-            raise AnswerLost(f"the provider answered HTTP {status}")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise AnswerLost("the provider's answer is compressed, which was not asked for")
-        answer = bytearray()
-        for chunk in response.iter_bytes():
-            answer += chunk
-            if len(answer) > MAX_ANSWER_BYTES:
-                raise AnswerLost("the provider's answer is larger than any answer")
-        return bytes(answer)
+    def _exchange(
+        self, client: httpx.Client, path: str, headers: dict[str, str], body: bytes, call: Call
+    ) -> bytes:
+        """Send one request and read its answer; raises httpx's errors, and the status's own fault."""
+        # connecting, writing and reading keep to the call's own times, see ``DeadlineStream``
+        timeout = httpx.Timeout(None, pool=max(0.0, call.send_by - time.monotonic()))
+        with client.stream("POST", path, content=body, headers=headers, timeout=timeout) as response:
+            status = response.status_code
+            self.latest_date = response.headers.get("Date")
+            if status == 429:
+                raise NotSent("the provider refused the call for its rate (HTTP 429)")
+            if status != 200:
+                raise AnswerLost(f"the provider answered HTTP {status}")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise AnswerLost("the provider's answer is compressed, which was not asked for")
+            answer = bytearray()
+            for chunk in response.iter_bytes():
+                answer += chunk
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise AnswerLost("the provider's answer is larger than any answer")
+            return bytes(answer)
 
 
 def _fault(exc: Exception) -> TransientFault:

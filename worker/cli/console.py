@@ -77,7 +77,7 @@ def console(  # noqa: PLR0917 - click's options
             raise click.UsageError(f"--public-url {url}: begin it with https://")
     try:
         settings = config.load()
-        logs.configure()
+        logs.configure(json=settings.log_json)
         preflight.require_database(settings.database_url)
         observing = bootstrap.observing(settings)
         endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role="console")

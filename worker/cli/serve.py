@@ -71,7 +71,7 @@ def serve(
         settings = config.load()
         bootstrap.check(settings)
         preflight.require_database(settings.database_url)
-        logs.configure()
+        logs.configure(json=settings.log_json)
         presend = bootstrap.this_process()
         upkeep = bootstrap.upkeep()
         endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role="serve")

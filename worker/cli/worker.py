@@ -46,5 +46,5 @@ def worker(roles: tuple[str, ...]) -> None:
             sys.exit(one_process.run(wanted[0]))
     except SettingsError as exc:
         raise Failure(str(exc), exit_code=EXIT_CONFIG) from exc
-    logs.configure()
+    logs.configure(json=settings.log_json)
     sys.exit(Supervisor({role: command(role) for role in wanted}).run())

@@ -60,7 +60,7 @@ def _run_upkeep() -> int:
     from worker import bootstrap, logs, memory  # noqa: PLC0415 - the supervisor builds nothing
     from worker.metrics import endpoint  # noqa: PLC0415
 
-    logs.configure()
+    logs.configure(json=bootstrap.this_process().settings.log_json)
     stop = threading.Event()
     upkeep = bootstrap.upkeep()
     settings = bootstrap.this_process().settings
