@@ -7,7 +7,7 @@ RUN python -m venv /opt/presend
 # Dependencies first, against empty packages: a change of code does not install them again.
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir worker tasks migrations && touch worker/__init__.py tasks/__init__.py migrations/empty \
- && /opt/presend/bin/pip install --no-cache-dir --quiet -c constraints.txt '.[flower]'
+ && /opt/presend/bin/pip install --no-cache-dir --quiet -c constraints.txt '.[flower,traces]'
 COPY worker worker
 COPY tasks tasks
 COPY migrations migrations
