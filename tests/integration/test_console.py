@@ -10,9 +10,10 @@ import pytest
 from tests.operators_console import Watched, operators_console
 from worker.portability.requests import Lane
 from worker.storage import calls as stored_calls
-from worker.storage import engine, gate, lane_pauses, operators, outbox
+from worker.storage import dead_letters, engine, gate, lane_pauses, operators, outbox
 from worker.storage.budget import Budget
 from worker.storage.calls import Call, EndedCall
+from worker.storage.dead_letters import DeadLetter
 from worker.storage.ids import new_id
 from worker.storage.operators import Role
 from worker.storage.postgres_store import PostgresStore
@@ -110,3 +111,61 @@ def test_the_overview_shows_processes_calls_spend_and_what_is_stuck(console: Wat
     assert "No process works for the lane Recharge" in page
     assert console.client("mei").get("/rates.json").json()[0]
     store.close()
+
+
+def test_a_number_is_explained_by_post_masked_and_looking_at_it_is_written_down(console: Watched) -> None:
+    number = "13972565391"
+    engine.transact(
+        console.database,
+        lambda to: dead_letters.add(
+            to,
+            [
+                DeadLetter(
+                    new_id(),
+                    "sms.recheck",
+                    {"message_id": "m1", "mobile": number},
+                    "argument operator is missing",
+                    "sms",
+                    datetime.now(UTC) - timedelta(minutes=1),
+                )
+            ],
+        ),
+    )
+    otto, mei = console.client("otto"), console.client("mei")
+    for client in (otto, mei):
+        told = client.submit("/explain", page="/explain", mobile="+86 139-7256-5391")
+        assert "139****5391" in told.text
+        assert "argument operator is missing" in told.text
+    assert console.rows("SELECT FROM operator_action WHERE action = 'show'") == []
+    assert otto.submit("/explain", page="/explain", mobile=number, unmasked="yes").status_code == 403
+    shown = mei.submit("/explain", page="/explain", mobile=number, unmasked="yes").text
+    assert f">{number}</span>" in shown
+    looked = console.rows("SELECT who, subject FROM operator_action WHERE action = 'show'")
+    assert [tuple(row) for row in looked] == [("mei", "number 139****5391")]
+    before = mei.submit("/explain", page="/explain", mobile=number, at="2026-01-01T00:00:00").text
+    assert "No request, change or dead letter names it." in before
+    assert mei.submit("/explain", page="/explain", mobile="12", at="").status_code == 422
+    assert mei.submit("/explain", page="/explain", mobile=number, at="yesterday").status_code == 422
+
+
+def test_a_letter_is_shown_in_full_to_who_says_so(console: Watched) -> None:
+    letter = DeadLetter(
+        new_id(),
+        "sms.recheck",
+        {"mobile": 13972565391, "x": "<b>"},
+        "mobile is a number",
+        "sms",
+        datetime.now(UTC),
+    )
+    engine.transact(console.database, lambda to: dead_letters.add(to, [letter]))
+    otto, mei = console.client("otto"), console.client("mei")
+    path = f"/dead/{letter.id}"
+    assert "13972565391" not in otto.get("/dead").text + otto.get(path).text
+    assert otto.submit(path, page="/").status_code == 403
+    whole = mei.submit(path, page=path).text
+    assert "13972565391" in whole
+    assert "&lt;b&gt;" in whole
+    looked = console.rows("SELECT who, subject FROM operator_action WHERE action = 'show'")
+    assert [tuple(row) for row in looked] == [("mei", f"dead letter {letter.id}")]
+    assert mei.get("/dead/nonsense").status_code == 404
+    assert mei.get(f"/dead/{new_id()}").status_code == 404

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from worker.bootstrap import Observing
-from worker.console import dead, entering, overview, stops, trail, work
+from worker.console import dead, entering, explaining, overview, stops, trail, work
 from worker.console.live import Live
 from worker.console.spending import Spending
 from worker.console.watch import Watch
@@ -27,6 +27,7 @@ MENU = [
     MenuItem("/calls", "menu.work"),
     MenuItem("/events", "menu.events"),
     MenuItem("/dead", "menu.dead"),
+    MenuItem("/explain", "menu.explain"),
     MenuItem("/trail", "menu.trail"),
 ]
 
@@ -103,6 +104,8 @@ def app(its: Console, site: Site) -> ASGIApp:
             acting("/dead/replay", partial(dead.send_again, its)),
             page("/dead/{id}", dead.letter_page),
             acting("/dead/{id}", dead.show_whole),
+            page("/explain", explaining.page),
+            action("/explain", partial(explaining.tell, its)),
             page("/trail", trail.page),
         ]
     )
