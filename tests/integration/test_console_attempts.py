@@ -130,6 +130,8 @@ ATTEMPTS = [
     Attempt("a method told in a field", "/gate", (405,), "POST", headers=OURS, fields={"_method": "DELETE"}),
     Attempt("a log-in by GET", f"/log-in?name=mei&password={PASSWORD}", (200,), who=None,
             then=lambda answer: "session" not in str(answer.headers.get_list("set-cookie"))),
+    Attempt("a probe, which names any host", "/healthz", (200,), who=None, headers={"Host": "10.0.0.7"},
+            then=lambda answer: answer.text == "ok\n"),
     Attempt("another host's name", "/", (421,), headers={"Host": "evil.example"}),
     Attempt("a host that begins as ours", "/", (421,), headers={"Host": "localhost.evil.example"}),
     Attempt("a host with a user", "/", (421,), headers={"Host": "127.0.0.1@evil.example"}),
@@ -148,7 +150,7 @@ ATTEMPTS = [
     Attempt("a script in a reason of the trail", "/trail", (200,), then=_escaped(SCRIPT)),
     Attempt("a script in what the provider answers", f"/batches/{BATCH}", (200,), then=_escaped(IMAGE)),
     Attempt("a script in a filter", f"/dead?contains={SCRIPT}", (200,), then=_escaped(SCRIPT)),
-    Attempt("a script as the page wanted", f"/log-in?next=/{SCRIPT}", (200,), who=None, then=_escaped(SCRIPT)),
+    Attempt("a script as the page", f"/log-in?next=/{SCRIPT}", (200,), who=None, then=_escaped(SCRIPT)),
     Attempt("SQL in a filter", "/dead?contains=' OR 1=1 --&kind='; DROP TABLE account; --&task=%", (200,)),
     Attempt("SQL in a page's beginning", "/dead?before=2026-01-01T00:00:00Z~' OR ''='", (200,)),
     Attempt("SQL in a person's name", "/trail?who='; DELETE FROM operator_action; --", (200,)),
@@ -163,7 +165,7 @@ ATTEMPTS = [
     *(
         Attempt(f"what headers has {path}", path, (200, 303, 404), who=who, then=_strict)
         for path, who in (
-            ("/", "mei"), ("/nothing", "mei"), ("/log-in", None), ("/assets/base.css", None), ("/rates.json", "mei"),
+            ("/", "mei"), ("/nothing", "mei"), ("/log-in", None), ("/assets/base.css", None), ("/now", "mei"),
         )
     ),
     Attempt(
@@ -198,8 +200,8 @@ def _seed(to: Connection) -> None:
     outbox.add_batch(to, BATCH, lane=Lane.SMS, decided_at=now, numbers=1)
     to.execute(
         text("""
-            INSERT INTO check_request (source, lane, reference, attempt, msisdn, status, current_operator, area,
-                decision, reason, batch_id, event_id, received_at, decided_at)
+            INSERT INTO check_request (source, lane, reference, attempt, msisdn, status, current_operator,
+                area, decision, reason, batch_id, event_id, received_at, decided_at)
             VALUES (:script, 'sms', :script, 1, :msisdn, 'ported', :image, :image, :image, :image, :batch,
                 :batch, :now, :now)
         """),

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tests.web_client import WebClient, form_token
 from worker.storage import engine, web_sessions
+from worker.storage.log_in_attempts import Allowance
 from worker.web.sessions import Expiry
 from worker.web.site import MenuItem, Site
 from worker.web.throttle import Throttle
@@ -72,7 +73,7 @@ def site(database_url: str, tmp_path: Path) -> Iterator[Site]:
         menu=[MenuItem("/", "site.home")],
         public_urls=["https://try.example.com"],
         expiry=Expiry(idle=timedelta(seconds=60), absolute=timedelta(hours=1)),
-        throttle=Throttle(per_subject=3, per_address=6, first_wait_seconds=30),
+        throttle=Throttle(Allowance(3, 60), Allowance(6, 60), first_wait_seconds=30),
     )
     database.dispose()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,15 @@ class QuietServer(uvicorn.Server):
         )
 
 
+class GuidedServer(QuietServer):
+    """One that leaves signals alone: who runs its loop says when it ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone; uvicorn would raise them again at its end."""
+        yield
+
+
 def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """Open a listening socket; ``SettingsError`` where the port is taken, naming the option to change."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -64,6 +76,18 @@ def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
             raise SettingsError(f"port {port} on {host} {reason}: choose another with {option}") from exc
         raise
     return listener
+
+
+def check_certificate(certfile: Path, keyfile: Path) -> None:
+    """Raise ``SettingsError`` where the two files do not make a server for https."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, password="")
+    except (OSError, ValueError) as exc:
+        why = type(exc).__name__
+        raise SettingsError(
+            f"--certfile and --keyfile cannot be used ({why}): give a certificate chain and its private "
+            "key in PEM, without a passphrase"
+        ) from None
 
 
 def url_of(listener: socket.socket, *, scheme: str = "http") -> str:

@@ -107,7 +107,8 @@ def app(its: Console, site: Site) -> ASGIApp:
             page("/explain", explaining.page),
             action("/explain", partial(explaining.tell, its)),
             page("/trail", trail.page),
-        ]
+        ],
+        for_any_host=["/healthz"],
     )
 
 

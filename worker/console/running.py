@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from worker import logs
 from worker.bootstrap import Observing
-from worker.carrier.listening import QuietServer, listen, url_of
+from worker.carrier.listening import GuidedServer, check_certificate, listen, url_of
 from worker.console import console as building
 
 log = logs.get(__name__)
@@ -29,12 +31,14 @@ def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM; ``certificate`` (chain and key, PEM) makes it https.
 
-    ``SettingsError`` where the port is taken.
+    ``SettingsError`` where the port is taken or the certificate unusable.
     """
+    if certificate is not None:
+        check_certificate(*certificate)
     its = building.console(observing)
     site = building.site(its, public_urls=public_urls, host=host, behind_proxy=behind_proxy)
     certfile, keyfile = certificate or (None, None)
-    server = QuietServer(
+    server = GuidedServer(
         building.app(its, site), graceful_seconds=_GRACEFUL_SECONDS, certfile=certfile, keyfile=keyfile
     )
     listener = listen(host, port)
@@ -50,5 +54,11 @@ def run(
         log.info("console_closed")
 
 
-async def _serve(server: QuietServer, listener: object) -> None:
-    await server.serve(sockets=[listener])  # type: ignore[list-item]
+async def _serve(server: GuidedServer, listener: socket.socket) -> None:
+    def end() -> None:
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    await server.serve(sockets=[listener])

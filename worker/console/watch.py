@@ -7,23 +7,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from kombu import Connection
+from kombu.exceptions import OperationalError
 
-from worker import logs
+from worker import backlog, logs
 from worker.carrier.protocol import Balance, CarrierLookup
 from worker.errors import CarrierError
-from worker.portability.requests import Lane
-from worker.queues import DEAD_QUEUE
 
 log = logs.get(__name__)
 
 _LOOK_SECONDS = 2.0
 _BALANCE_SECONDS = 60.0
 _BALANCE_AGAIN_SECONDS = 10.0
-_CONNECT_SECONDS = 3
-_QUEUES = (Lane.RECHARGE.value, Lane.SMS.value, DEAD_QUEUE)
+_PATIENCE_SECONDS = 4.0
+"""How long an end waits for a look that is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,6 @@ class Watch:
         self._carrier = carrier
         self._closed = threading.Event()
         self._looked = threading.Event()
-        self._connection: Any = None
         self._next_balance = 0.0
         self.sight = Sight({}, None)
         self._thread = threading.Thread(target=self._watch, name="console-watch", daemon=True)
@@ -65,7 +61,7 @@ class Watch:
         """Look no more."""
         self._closed.set()
         if self._thread.is_alive():
-            self._thread.join(_CONNECT_SECONDS + 1)
+            self._thread.join(_PATIENCE_SECONDS)
 
     def _watch(self) -> None:
         while not self._closed.is_set():
@@ -76,7 +72,6 @@ class Watch:
                 self.sight = Sight({}, "see the log")
             self._looked.set()
             self._closed.wait(_LOOK_SECONDS)
-        self._hang_up()
 
     def _look(self) -> None:
         waiting, fault = self._waiting()
@@ -93,26 +88,6 @@ class Watch:
 
     def _waiting(self) -> tuple[dict[str, int], str | None]:
         try:
-            if self._connection is None:
-                self._connection = Connection(self._broker_url, connect_timeout=_CONNECT_SECONDS)
-                self._connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
-            return {queue: size for queue in _QUEUES if (size := self._size(queue)) is not None}, None
-        except Exception as exc:  # noqa: BLE001 - whatever keeps the broker from answering
-            self._hang_up()
+            return {name: its.messages for name, its in backlog.read(self._broker_url).items()}, None
+        except (OperationalError, OSError) as exc:
             return {}, type(exc).__name__
-
-    def _size(self, queue: str) -> int | None:
-        """Messages in a queue; asking for one that is not there closes the channel, so each has its own."""
-        with self._connection.channel() as channel:
-            try:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-            except self._connection.channel_errors:
-                return None
-
-    def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.release()
-            except Exception as exc:  # noqa: BLE001 - it is gone anyway
-                log.debug("broker_not_released", error=type(exc).__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from starlette.routing import Route
 
 from worker import logs
 from worker.bootstrap import Presend
-from worker.carrier.listening import QuietServer, listen, url_of
+from worker.carrier.listening import GuidedServer, check_certificate, listen, url_of
 from worker.carrier.server import carrier_app
-from worker.errors import SettingsError
 from worker.portability.requests import Lane
 from worker.serve.desk import Desk
 from worker.serve.direct_lane import DirectLane
@@ -46,14 +44,7 @@ class Tls:
 
     def check(self) -> None:
         """Raise ``SettingsError`` where the two files do not make a server."""
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certfile, self.keyfile, password="")
-        except (OSError, ValueError) as exc:
-            why = type(exc).__name__
-            raise SettingsError(
-                f"--certfile and --keyfile cannot be used ({why}): give a certificate chain and its private "
-                "key in PEM, without a passphrase"
-            ) from None
+        check_certificate(self.certfile, self.keyfile)
 
 
 def run(
@@ -137,7 +128,7 @@ async def _answer(
     graceful_seconds: float,
 ) -> None:
     servers = [
-        _Server(
+        GuidedServer(
             app,
             graceful_seconds=graceful_seconds,
             certfile=None if tls is None else tls.certfile,
@@ -172,15 +163,6 @@ async def _when_set(stop: Event, end: Callable[[], None]) -> None:
 
 async def _health(_request: Request) -> Response:
     return Response(b'{"status":"ok"}', media_type="application/json")
-
-
-class _Server(QuietServer):
-    """One of several in a loop: signals are the loop's."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
 
 
 @contextmanager

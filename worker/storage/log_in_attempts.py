@@ -7,12 +7,22 @@ Names and addresses are kept as digests: what was typed as a name may have been 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlalchemy import Connection, text
 
 FORGOTTEN_AFTER_SECONDS = 3600.0
-LONGEST_WAIT_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How often somebody may fail before they wait, and for how long at most."""
+
+    # attempts in a row
+    failures: int
+    longest_wait_seconds: float
+
 
 # Past the allowance each further attempt doubles the wait; one during the wait is refused and not counted.
 _COUNT = text("""
@@ -43,11 +53,11 @@ _PRUNE = text("DELETE FROM log_in_attempt WHERE last_at < now() - interval '1 da
 
 
 def count(
-    connection: Connection, site: str, allowances: Mapping[str, int], *, first_wait_seconds: float
+    connection: Connection, site: str, allowances: Mapping[str, Allowance], *, first_wait_seconds: float
 ) -> float:
     """Count an attempt of each of these; return how many seconds to wait, 0 where it may go on.
 
-    ``allowances`` are the attempts in a row that each may make before it waits. Run it in a transaction.
+    Run it in a transaction.
     """
     connection.execute(_PRUNE)
     longest = 0.0
@@ -57,9 +67,9 @@ def count(
             _COUNT,
             values
             | {
-                "allowed": allowed,
+                "allowed": allowed.failures,
                 "forgotten": FORGOTTEN_AFTER_SECONDS,
-                "longest": LONGEST_WAIT_SECONDS,
+                "longest": allowed.longest_wait_seconds,
                 "first_wait": first_wait_seconds,
             },
         ).one_or_none()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -142,8 +142,11 @@ class Site:
         gate = _Gate(self, endpoint, public=public, allow=allow, max_body_bytes=max_body_bytes)
         return Route(path, gate, methods=["POST"], name=f"POST {path}")
 
-    def app(self, routes: Sequence[BaseRoute]) -> ASGIApp:
-        """Return the site as an application: these routes, the assets, the choice of language."""
+    def app(self, routes: Sequence[BaseRoute], *, for_any_host: Collection[str] = ()) -> ASGIApp:
+        """Return the site as an application: these routes, the assets, the choice of language.
+
+        ``for_any_host``: paths that are answered whatever host is named, for probes.
+        """
         app = Starlette(
             routes=[
                 *routes,
@@ -153,7 +156,7 @@ class Site:
             exception_handlers={HTTPException: self._refused, Exception: self._failed},
         )
         app.router.redirect_slashes = False
-        return SecurityHeaders(_OurHosts(app, self._hosts), self.secure)
+        return SecurityHeaders(_OurHosts(app, self._hosts, frozenset(for_any_host)), self.secure)
 
     def secure(self, scope: Scope) -> bool:
         """Whether a request came over https, to us or to the proxy in front of us."""
@@ -324,10 +327,12 @@ class _OurHosts:
 
     app: ASGIApp
     hosts: frozenset[str]
+    for_any_host: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
-        if scope["type"] == "http" and cross_site.host_name(host) not in self.hosts:
+        asked_for = scope["type"] != "http" or cross_site.host_name(host) in self.hosts
+        if not asked_for and scope["path"] not in self.for_any_host:
             told = (
                 "This site does not answer under this name: start it with --public-url to give it the name.\n"
             )

@@ -8,15 +8,20 @@ from functools import partial
 from sqlalchemy import Engine
 
 from worker.storage import engine, log_in_attempts
+from worker.storage.log_in_attempts import Allowance
+
+_A_NAME = Allowance(5, longest_wait_seconds=60.0)
+_AN_ADDRESS = Allowance(30, longest_wait_seconds=900.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """How many attempts may fail in a row before the next waits: 10 s at first, doubling to 15 minutes."""
+    """How many attempts may fail in a row before the next waits: 10 s at first, then twice as long."""
 
-    per_subject: int = 5
+    # a name is not shut out for long by somebody else's guesses: a guess a minute finds no password
+    per_subject: Allowance = _A_NAME
     # an office behind one address has more than one person who mistypes
-    per_address: int = 30
+    per_address: Allowance = _AN_ADDRESS
     first_wait_seconds: float = 10.0
 
 
