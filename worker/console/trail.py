@@ -11,6 +11,18 @@ from worker.web.moments import read_moment, written_moment
 from worker.web.visit import Visit
 
 _PAGE = 50
+_SUBJECTS = (
+    "gate of account",
+    "gate of every account",
+    "lane",
+    "dead letters",
+    "dead letter",
+    "a mobile number",
+    "number",
+    "operator",
+    "account",
+)
+"""What subjects begin with; the rest is a name."""
 
 
 def page(visit: Visit) -> Response:
@@ -29,10 +41,18 @@ def page(visit: Visit) -> Response:
     older = visit.to("/trail", who=who, action=action, before=written_moment(shown[-1].at)) if more else None
     return visit.render(
         "trail.html",
-        actions=shown,
+        actions=[(one, *_subject(one.subject)) for one in shown],
         who=who,
         action=action,
         known=visit.read(operator_actions.kinds),
         older=older,
         is_first=not visit.query("before"),
     )
+
+
+def _subject(subject: str) -> tuple[str, str]:
+    """What an action was done to: its kind, empty where it is none of ours, and its name."""
+    for kind in _SUBJECTS:
+        if subject == kind or subject.startswith(f"{kind} "):
+            return kind.replace(" ", "_"), subject[len(kind) + 1 :]
+    return "", subject

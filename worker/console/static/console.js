@@ -4,7 +4,9 @@
 
   const stale = document.getElementById("stale");
   const told = (isStale) => { if (stale) stale.hidden = !isStale; };
-  document.addEventListener("htmx:after:swap", () => told(false));
+  document.addEventListener("htmx:after:swap", (event) => {
+    if ((event.detail?.ctx?.response?.status ?? 200) < 400) told(false);
+  });
   document.addEventListener("htmx:response:error", () => told(true));
   document.addEventListener("htmx:error", () => told(true));
 
