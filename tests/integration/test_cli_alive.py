@@ -60,6 +60,7 @@ def test_a_process_that_serves_metrics_is_alive_and_one_that_is_gone_is_not() ->
         (REFRESHED.format(time.time()), None),
         (REFRESHED.format(1), "upkeep has looked at nothing for"),
     ],
+    ids=["held for a while", "held too long", "just looked", "looked long ago"],  # the same in each process
 )
 def test_what_makes_no_progress_is_stuck(says: str, why: str | None) -> None:
     found = stuck(says)
