@@ -205,6 +205,8 @@ def run(site: Site, sandbox: Turnstile, *, rows: int, meanwhile: Callable[[], No
         assert page.locator(".badge").first.inner_text() == "Paused"
         assert site.done() == stood_at > 0
         page.get_by_role("button", name="Resume").click()
+        page.wait_for_selector(".notice")  # a page that is killed while it loads polls nothing
+        page.wait_for_load_state()
         eventually(sandbox.at_the_door, "the next call", seconds=60)
         told.recoveries.append(time.monotonic() - killed_at)
         told.calls_open_at_kill = len(sandbox.at_the_door())
