@@ -57,10 +57,14 @@ class Callers:
                 return
             try:
                 answer = self._ask(mobiles)
+            except ConnectionRefusedError:  # nothing was sent: it was killed, and comes back
+                with self.lock:
+                    self.numbers.extendleft(mobiles)
+                time.sleep(_PAUSE_SECONDS)
+                continue
             except (OSError, HTTPException):
                 with self.lock:
                     self.calls_cut_off += 1
-                time.sleep(_PAUSE_SECONDS)  # it was killed; it comes back
                 continue
             codes = [item["code"] for item in answer] if isinstance(answer, list) else [answer["code"]]
             with self.lock:
