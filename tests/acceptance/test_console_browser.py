@@ -67,6 +67,7 @@ def test_an_operators_shift(on_redis: Place, browser: Browser) -> None:
     assert here.rows("SELECT closed_by, reason FROM gate") == [
         {"closed_by": "mei", "reason": "prices change at noon"}
     ]
+    worker.wait_for("prices change at noon")
     page.goto(url)
     expect(page.get_by_role("alert")).to_contain_text("prices change at noon")
     expect(sms).to_contain_text("gate closed")
@@ -75,6 +76,7 @@ def test_an_operators_shift(on_redis: Place, browser: Browser) -> None:
     page.get_by_role("button", name="Open the gate").click()
     expect(page.get_by_role("status")).to_contain_text("open")
     assert here.count("gate") == 0
+    worker.wait_for("lane_goes_on")  # a stop that follows at once would be no news to it
 
     page.goto(url)
     sms.get_by_role("link", name="Pause").click()
