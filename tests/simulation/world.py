@@ -717,6 +717,8 @@ def installed(world: World) -> Iterator[None]:
         (worker.upkeep, "time", clock),
         (worker.upkeep, "engine", SimpleNamespace(read=read, transact=read)),
         (worker.upkeep, "holds", SimpleNamespace(recover=lambda _tables: 0)),  # nobody calls by HTTP here
+        (worker.upkeep, "balance_readings", SimpleNamespace(
+            latest=lambda _tables, _account: None, add=lambda _tables, *_reading: None)),  # nor audits
         (worker.upkeep, "gate", SimpleNamespace(
             BY_UPKEEP=gate.BY_UPKEEP,
             read=lambda tables, account: tables.gate(account),
