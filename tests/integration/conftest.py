@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.acceptance.provider import WatchedSandbox
+from tests.front_door import Front, front_door
 from tests.integration.bench import Bench
 from worker.sandbox.provider import Latency, Sandbox
+from worker.sandbox.serving import serving
 from worker.storage.engine import connect
 
 
@@ -19,3 +22,20 @@ def bench(database_url: str) -> Iterator[Bench]:
     for store in made.stores:
         store.close()
     database.dispose()
+
+
+@pytest.fixture
+def sandbox() -> WatchedSandbox:
+    return WatchedSandbox()
+
+
+@pytest.fixture
+def provider_url(sandbox: WatchedSandbox) -> Iterator[str]:
+    with serving(sandbox) as url:
+        yield url
+
+
+@pytest.fixture
+def front(database_url: str, provider_url: str) -> Iterator[Front]:
+    with front_door(database_url, provider_url) as opened:
+        yield opened

@@ -25,7 +25,6 @@ from worker.carrier.protocol import FeeType
 from worker.carrier.wire.codes import Code
 from worker.sandbox.faults import Fault
 from worker.sandbox.provider import DEFAULT_APIKEY, Account
-from worker.sandbox.serving import serving
 from worker.storage import accounts, engine, gate
 
 PORTED, HOME, OTHERS = "13972565391", "13798361236", ["13352918995", "13163320753"]
@@ -36,23 +35,6 @@ GOLDEN = Path(__file__).parents[1] / "contract" / "golden"
 def web() -> Iterator[httpx.Client]:
     with httpx.Client(timeout=20) as client:
         yield client
-
-
-@pytest.fixture
-def sandbox() -> WatchedSandbox:
-    return WatchedSandbox()
-
-
-@pytest.fixture
-def provider_url(sandbox: WatchedSandbox) -> Iterator[str]:
-    with serving(sandbox) as url:
-        yield url
-
-
-@pytest.fixture
-def front(database_url: str, provider_url: str) -> Iterator[Front]:
-    with front_door(database_url, provider_url) as opened:
-        yield opened
 
 
 def single(web: httpx.Client, front: Front, key: str, mobile: str = PORTED, **more: str) -> httpx.Response:

@@ -20,10 +20,9 @@ from sqlalchemy import Engine, text
 from tests.acceptance.provider import WatchedSandbox
 from tests.acceptance.waiting import eventually
 from tests.commands import environment, presend
-from tests.front_door import Front, front_door
+from tests.front_door import Front
 from worker.sandbox.faults import Fault
 from worker.sandbox.provider import DEFAULT_APIKEY, Account
-from worker.sandbox.serving import serving
 from worker.serve.jobs import lists, results
 from worker.storage import accounts, engine, holds, job_work, jobs
 from worker.storage.engine import connect
@@ -31,23 +30,6 @@ from worker.storage.job_work import Work
 from worker.storage.jobs import Job
 
 ZONE = ZoneInfo("Asia/Shanghai")
-
-
-@pytest.fixture
-def sandbox() -> WatchedSandbox:
-    return WatchedSandbox()
-
-
-@pytest.fixture
-def provider_url(sandbox: WatchedSandbox) -> Iterator[str]:
-    with serving(sandbox) as url:
-        yield url
-
-
-@pytest.fixture
-def front(database_url: str, provider_url: str) -> Iterator[Front]:
-    with front_door(database_url, provider_url) as opened:
-        yield opened
 
 
 @pytest.fixture

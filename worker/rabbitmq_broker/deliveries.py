@@ -229,17 +229,17 @@ class Headers:
         return self._learn(data, start, end) if self._gain > 0 else _table(data, start)
 
     def _learn(self, data: bytes, start: int, end: int) -> tuple[dict[str, Any], int]:
-        table, table_end = _table(data, start)
         self._parts, last, self._last = [], self._last, {}
+        found: dict[str, Any] = {}
         at = start + 4
         while at < end:
             entry = _entry(data, at)
             if entry is None:
                 self._parts = []
-                break
+                return _table(data, start)
             name, value, after = entry
             octets = self._last[name] = data[at:after]
-            at = after
+            found[name], at = value, after
             if last.get(name, octets) != octets:
                 self._parts.append(None)
             elif self._parts and self._parts[-1] is not None:
@@ -247,7 +247,7 @@ class Headers:
                 self._parts[-1] = (before + octets, entries | {name: value})
             else:
                 self._parts.append((octets, {name: value}))
-        return table, table_end
+        return found, at
 
 
 _headers = Headers()
