@@ -48,6 +48,13 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+def enter_key(page: Page, key: str) -> None:
+    """Log in to the query page by the keyboard alone, once its field has the focus."""
+    page.wait_for_selector("#key:focus")
+    page.keyboard.type(key)
+    page.keyboard.press("Enter")
+
+
 def policy_breaches(page: Page) -> list[str]:
     """A list that fills with what the content security policy forbids a page, and its scripts' errors."""
     found: list[str] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from tests.acceptance.provider import WatchedSandbox
-from tests.browser import DESKTOP, PHONE, chromium, policy_breaches
+from tests.browser import DESKTOP, PHONE, chromium, enter_key, policy_breaches
 from tests.front_door import Front, front_door
 from worker.sandbox.serving import serving
 
@@ -52,10 +52,10 @@ def test_every_page_fits_and_names_its_fields(
 
     page.goto(front.url)
     look("the log-in")
-    _enter(page, "x" * 32)
+    enter_key(page, "x" * 32)
     page.wait_for_selector("[role=alert]")
     look("a wrong key")
-    _enter(page, key)
+    enter_key(page, key)
     page.wait_for_selector("#mobile")
     look("the first page")
     page.fill("#mobile", "13972565391")
@@ -78,8 +78,3 @@ def test_every_page_fits_and_names_its_fields(
     assert "64 MB" in page.locator(".list-form [role=alert]").inner_text()
     assert not breaches
     page.close()
-
-
-def _enter(page: Page, key: str) -> None:
-    page.keyboard.type(key)
-    page.keyboard.press("Enter")

@@ -80,6 +80,11 @@ class FrontAccounts:
             row = connection.execute(_READ, {"key_hash": key_hash(apikey)}).one_or_none()
         return None if row is None else Account(apikey, FeeType(row[0]), row[1], disabled=row[2])
 
+    def idle(self) -> bool:
+        """Whether no call holds a part of a balance: a hold is dropped after its answer was sent."""
+        with self.database.connect() as connection:
+            return not connection.execute(_HELD).scalar_one()
+
 
 _PUT = text("""
     INSERT INTO account (id, name, key_hash, fee_type, balance, held, status, created_at)
@@ -88,6 +93,7 @@ _PUT = text("""
     SET fee_type = excluded.fee_type, balance = excluded.balance, status = excluded.status
 """)
 _READ = text("SELECT fee_type, balance, status = 'disabled' FROM account WHERE key_hash = :key_hash")
+_HELD = text("SELECT EXISTS (SELECT FROM account_hold)")
 _EMPTY = text("TRUNCATE account, account_hold, account_movement, port_record, lane_breaker, gate")
 
 
@@ -114,9 +120,10 @@ FAULTS_ARE_SEEN = pytest.mark.parametrize("subject", ["sandbox", "http"], indire
 
 
 def _front_door(served: Served, front: Front) -> Subject:
+    accounts = FrontAccounts(front.database)
+    eventually(accounts.idle, "the front door to let go what it held for the test before")
     with front.database.begin() as connection:
         connection.execute(_EMPTY)
-    accounts = FrontAccounts(front.database)
     accounts.put_account(Account(DEFAULT_APIKEY))
     return Subject(
         served.sandbox, lambda apikey: http_carrier(front.url, apikey), accounts, charged_codes=frozenset({0})

@@ -22,7 +22,7 @@ from playwright.sync_api import Page
 from tests.acceptance.processes import Process
 from tests.acceptance.provider import WatchedSandbox
 from tests.acceptance.waiting import eventually
-from tests.browser import chromium, policy_breaches
+from tests.browser import chromium, enter_key, policy_breaches
 from tests.commands import command, environment
 from worker.carrier.protocol import FeeType
 from worker.portability.records import Status
@@ -233,11 +233,9 @@ def _account(site: Site, balance: int) -> str:
 
 
 def _log_in(page: Page, url: str, key: str) -> None:
-    """By the keyboard alone."""
     page.goto(f"{url}/")
     assert page.url.endswith("/log-in")
-    page.keyboard.type(key)
-    page.keyboard.press("Enter")
+    enter_key(page, key)
     page.wait_for_url(f"{url}/")
 
 
