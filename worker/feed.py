@@ -31,7 +31,7 @@ from worker.parking import Parking
 from worker.pipeline import Pipeline
 from worker.portability.events import check_data
 from worker.portability.requests import Lane
-from worker.results import ResultWriter
+from worker.results import ResultWriter, TaskResult
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.suspicions import Suspicions
 from worker.suspects import Suspects
@@ -275,7 +275,7 @@ class Feed:
                 lane,
                 slots=self._parts.slots[lane],
                 linger_seconds=self._parts.linger_seconds[lane],
-                run_batch=self._parts.pipeline.run_batch,
+                run_batch=partial(self._parts.pipeline.run_batch, told=self._tell),
                 settle=self._settle,
                 suspects=self._suspects,
                 started=self._started,
@@ -340,8 +340,22 @@ class Feed:
         if fresh:
             self._on_consumer_thread(partial(self._report_start, fresh))
 
+    def _tell(self, outcome: BatchOutcome) -> None:
+        """Write the results of messages of one item, which are stored now: somebody may wait for each.
+
+        Their events are still to be confirmed; whatever keeps them from it, the relay sends them.
+        """
+        results = []
+        for waiter, row in outcome.decided:
+            delivery: Delivery = waiter.token[0]
+            if delivery.wants_result and not delivery.many:
+                delivery.wants_result = False
+                results.append(TaskResult(delivery.id, value=check_data(row)))
+        if results:
+            self._parts.results.write(results)
+
     def _settle(self, outcome: BatchOutcome) -> None:
-        """Settle a batch's items; messages whose last item this was get their result and their ack."""
+        """Settle a batch's items; messages whose last item this was get what result is due, and their ack."""
         if outcome.rejected:
             self._parts.pipeline.park([_letter(waiter, reason) for waiter, reason in outcome.rejected])
         touched: dict[int, Delivery] = {}

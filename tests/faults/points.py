@@ -139,9 +139,11 @@ POINTS: dict[str, Point] = {
     "publishing": Point("before the events", lambda t: _publishing(t, before), 8),
     "some published": Point("after half of the events", _some_published, 8, only_on="rabbitmq"),
     "confirmed": Point("events confirmed, batch not marked", lambda t: _publishing(t, after), 8),
-    "marked": Point("batch marked, results not written", lambda t: around_statement(MARK, then=t.hit), 8),
+    "marked": Point("batch marked, not acknowledged", lambda t: around_statement(MARK, then=t.hit), 8),
     "results": Point(
-        "results written, not acknowledged", lambda t: after("worker.results:ResultWriter.write", t.hit), 8
+        "results written, before the events or after",
+        lambda t: after("worker.results:ResultWriter.write", t.hit),
+        8,
     ),
     "some acknowledged": Point(
         "after half of the acknowledgements", _some_acknowledged, 8, only_on="rabbitmq"

@@ -106,7 +106,12 @@ _GIVE_UP = text("""
 """)
 
 # One that was given up stays listed as lost, also when its answer comes after all: others bought by then.
+# Numbers that another call has overtaken stay with it. One statement: a shopper waits for each round trip.
 _CLOSE = text("""
+    WITH let_go AS (
+        DELETE FROM in_flight
+        WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:id AS uuid)
+    )
     UPDATE lookup_call SET
         outcome = CASE outcome WHEN 'lost' THEN outcome ELSE :outcome END,
         answered_at = :answered_at, billed = :billed, numbers = :numbers,
@@ -170,9 +175,9 @@ def close_call(connection: Connection, ended: EndedCall) -> None:
             "numbers": ended.call.numbers,
             "billed": ended.billed,
             "unanswered": sorted(int(msisdn) for msisdn in ended.unanswered) or None,
+            "msisdns": array(ended.msisdns),
         },
     )
-    release(connection, ended.call.id, ended.msisdns)
 
 
 def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:
