@@ -21,11 +21,11 @@ _TAKE_OFF_SEPARATORS = str.maketrans("", "", " -")
 # longer run of digits, which is some order's id. Groups of 3-4-4 count as a number: 138 1234 5678.
 _IN_TEXT = re.compile(
     r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-    r"|(?<![0-9])((?:\+?86|0086|0)?[ -]?)(1[3-9][0-9])[ -]?[0-9]{4}[ -]?([0-9]{4})(?![0-9])"
+    r"|(?<![0-9])((?:\+?86|0086|0)?[ -]?)(1[3-9][0-9])(?:[ -]?[0-9]{4}[ -]?|\.[0-9]{4}\.)([0-9]{4})(?![0-9])"
 )
 
 
-_MAY_HOLD_ONE = re.compile("1[3-9][0-9][ -]?[0-9]{4}").search
+_MAY_HOLD_ONE = re.compile("1[3-9][0-9][ .-]?[0-9]{4}").search
 """Found in no time where there is none, as in most of what is shown."""
 
 
