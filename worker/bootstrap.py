@@ -256,11 +256,9 @@ def _fleet(presend: Presend) -> Fleet:
     return Fleet(
         database=presend.database,
         broker_url=settings.broker_url,
-        carrier=presend.carrier,
         account=presend.account,
         daily=budget(settings),
         causes=lane_causes(presend),
-        balance_seconds=settings.balance_seconds,
     )
 
 

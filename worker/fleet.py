@@ -1,6 +1,7 @@
-"""What upkeep sees of all processes together, for Prometheus: in Postgres, at the broker, at the provider.
+"""What upkeep sees of all processes together, for Prometheus: in Postgres, at the broker, of the provider.
 
-A look asks each of the three; one that does not answer keeps the others from nothing.
+A look asks each of the three; one that does not answer keeps the others from nothing. Of the provider the
+last reading of its balance is shown, which upkeep takes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Connection, Engine
 
 from worker import backlog, logs
-from worker.carrier.protocol import CarrierLookup, FeeType
-from worker.errors import CarrierError, StorageUnavailable
+from worker.carrier.protocol import FeeType
+from worker.errors import StorageUnavailable
 from worker.metrics import fleet as shown
 from worker.metrics.messages import OTHER_TASK, TASKS
 from worker.portability.requests import Lane
-from worker.storage import breaker, budget, dead_letters, engine, gate, presence, reports
+from worker.storage import balance_readings, breaker, budget, dead_letters, engine, gate, presence, reports
 from worker.storage.budget import Budget
 from worker.storage.lane_stops import Cause
 from worker.storage.reports import SPEND_SLOT
@@ -44,25 +45,20 @@ class Fleet:
         *,
         database: Engine,
         broker_url: str,
-        carrier: CarrierLookup,
         account: str,
         daily: Budget,
         causes: Mapping[str, Cause],
-        balance_seconds: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._broker_url = broker_url
-        self._carrier = carrier
         self._account = account
         self._daily = daily
         self._causes = causes
-        self._balance_seconds = balance_seconds
         self._now = now
         self._clock = clock
         self._next_look = 0.0
-        self._next_balance = 0.0
         self._next_letters = 0.0
         self._letters: dict[tuple[str, ...], float] = {}
         # monotonic seconds at which a queue was last seen empty, or first seen
@@ -72,7 +68,7 @@ class Fleet:
 
     def lead(self) -> None:
         """This process has upkeep's lock: it shows the fleet from now on."""
-        self._next_look = self._next_balance = self._next_letters = 0.0
+        self._next_look = self._next_letters = 0.0
         self._empty_at.clear()
         shown.lead(True)
 
@@ -85,34 +81,33 @@ class Fleet:
         if self._clock() < self._next_look:
             return
         self._next_look = self._clock() + LOOK_SECONDS
-        for source, values in (
-            (shown.BROKER, self._of_broker),
-            (shown.DATABASE, self._of_database),
-            (shown.PROVIDER, self._of_provider),
+        for source, show in (
+            (shown.BROKER, self._show_broker),
+            (shown.DATABASE, self._show_database),
+            (shown.PROVIDER, self._show_provider),
         ):
             try:
-                found = values()
-            except (StorageUnavailable, CarrierError, OperationalError, OSError) as exc:
+                show()
+            except (StorageUnavailable, OperationalError, OSError) as exc:
                 log.warning("fleet_not_seen", source=source, error=f"{type(exc).__name__}: {exc}"[:200])
-                continue
-            if found is not None:
-                shown.show(source, found, at=self._now().timestamp())
 
-    def _of_broker(self) -> Values:
+    def _show_broker(self) -> None:
         now, queues = self._clock(), backlog.read(self._broker_url)
         for name, its in queues.items():
             if not its.messages or name not in self._empty_at:
                 self._empty_at[name] = now
-        return {
+        values: Values = {
             "presend_queue_messages": {(name,): its.messages for name, its in queues.items()},
             "presend_queue_consumers": {
                 (name,): its.consumers for name, its in queues.items() if its.consumers is not None
             },
             "presend_queue_not_empty_seconds": {(name,): now - self._empty_at[name] for name in queues},
         }
+        shown.show(shown.BROKER, values, at=self._now().timestamp())
 
-    def _of_database(self) -> Values:
-        return engine.read(self._database, self._read)
+    def _show_database(self) -> None:
+        values = engine.read(self._database, self._read)
+        shown.show(shown.DATABASE, values, at=self._now().timestamp())
 
     def _read(self, to: Connection) -> Values:
         unsent = reports.unsent(to)
@@ -151,20 +146,20 @@ class Fleet:
             "presend_budget_taken_numbers": {(): budget.today(to, self._daily).taken},
         }
 
-    def _of_provider(self) -> Values | None:
-        if self._clock() < self._next_balance:
-            return None
-        self._next_balance = self._clock() + self._balance_seconds
-        its = self._carrier.balance()
-        postpaid = its.fee_type is FeeType.POSTPAID
+    def _show_provider(self) -> None:
+        latest = engine.read(self._database, lambda to: balance_readings.latest(to, self._account))
+        if latest is None:
+            return
+        reading, fee_type = latest
+        postpaid = fee_type is FeeType.POSTPAID
         values: Values = {
-            "presend_provider_balance_numbers": {(): its.balance},
+            "presend_provider_balance_numbers": {(): reading.balance},
             "presend_provider_postpaid": {(): postpaid},
         }
         if self._spent_numbers and not postpaid:
-            seconds = max(0, its.balance) / self._spent_numbers * _DAY.total_seconds()
+            seconds = max(0, reading.balance) / self._spent_numbers * _DAY.total_seconds()
             values["presend_balance_left_seconds"] = {(): seconds}
-        return values
+        shown.show(shown.PROVIDER, values, at=reading.answered_at.timestamp())
 
 
 class SpendOfADay:

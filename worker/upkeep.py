@@ -168,14 +168,14 @@ class Upkeep:
             log.warning("gate_opened", was_closed_for=closed.reason)
 
     def read_balance(self) -> None:
-        """Keep what ``/balance`` says, for the audit; once in a while, by whichever process is first."""
+        """Keep what ``/balance`` says, for the audit and the metrics; by whichever process is first."""
         now, pause = self._now(), timedelta(seconds=self._balance_seconds)
         if not pause or now < self._next_reading:
             return
         self._next_reading = now + pause  # also where the provider does not answer
         latest = engine.read(self._database, lambda to: balance_readings.latest(to, self._account))
-        if latest is not None and now < latest.asked_at + pause:
-            self._next_reading = latest.asked_at + pause
+        if latest is not None and now < latest[0].asked_at + pause:
+            self._next_reading = latest[0].asked_at + pause
             return
         self._read_balance()
 

@@ -43,10 +43,12 @@ _CALLS = text("""
 """)
 
 
-def latest(connection: Connection, account: str) -> Reading | None:
-    """Return the account's newest reading."""
+def latest(connection: Connection, account: str) -> tuple[Reading, FeeType] | None:
+    """Return the account's newest reading, and how it is billed."""
     row = connection.execute(_LATEST, {"account": account}).first()
-    return None if row is None else Reading(row.asked_at, row.answered_at, row.balance)
+    if row is None:
+        return None
+    return Reading(row.asked_at, row.answered_at, row.balance), FeeType(row.fee_type)
 
 
 def add(connection: Connection, account: str, reading: Reading, fee_type: FeeType) -> None:
