@@ -187,9 +187,7 @@ def _billed_once(evidence: Evidence, report: Report) -> None:
                 report.object("I3", f"a number billed {times} times, listed {listed[number]} times")
     report.keys_billed_again = sum(number in again_by_number for number in evidence.numbers.values())
     known = sum(call["billed"] or 0 for call in evidence.calls)
-    unknown = sum(len(call["unanswered"] or ()) for call in evidence.calls) + sum(
-        len(call["overtaken"] or ()) for call in evidence.calls
-    )
+    unknown = sum(len(call["unanswered"] or ()) for call in evidence.calls)
     if not known <= report.billed <= known + unknown:
         report.object("I3", f"billed {report.billed}, but the calls say {known} to {known + unknown}")
 

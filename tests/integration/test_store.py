@@ -270,6 +270,23 @@ def test_a_call_of_a_process_that_is_gone_is_given_up_within_seconds(stores: Sto
     assert stores.in_flight() == {B: an_id(2)}
 
 
+def test_a_dead_call_names_also_the_numbers_that_were_taken_over_from_it(stores: Stores) -> None:
+    """The provider may have billed them, and the calls that took them over have long ended."""
+    gone, alive = stores.process(), stores.process()
+    claim(gone, a_call(stores, 1), A, B, C)
+    claim(gone, a_call(stores, 2, lane=Lane.RECHARGE), D, A, overtaken=[A])
+    second = a_call(stores, 3, lane=Lane.RECHARGE, hold_seconds=60)
+    claim(alive, second, A, B, overtaken=[A, B])
+    alive.settle(a_settlement(stores, 3, ended=[EndedCall(second, [A, B], ANSWERED, stores.now(), 2)]))
+    stores.pass_time(21)
+    assert alive.give_up_dead_calls() == 2
+    assert {call_id: row[4] for call_id, row in stores.calls().items()} == {
+        an_id(1): [A, B, C],
+        an_id(2): [A, D],
+        an_id(3): None,
+    }
+
+
 def test_looks_far_apart_say_nothing_about_the_time_between(stores: Stores) -> None:
     gone, alive = stores.process(), stores.process()
     claim(gone, a_call(stores, 1), A)

@@ -68,7 +68,7 @@ def _acknowledge_at_once(original: Any, feed: Any, delivery: Any, items: Any) ->
     feed._on_consumer_thread(partial(feed._acknowledge, [delivery]))
 
 
-def _publish_first(pipeline: Any, waiters: Any) -> BatchOutcome:
+def _publish_first(pipeline: Any, waiters: Any, **_options: Any) -> BatchOutcome:
     batch = Batch.of(waiters, pipeline._now())
     known = pipeline._look_up(batch)
     pipeline._answer_without_asking(batch, known)
@@ -86,7 +86,7 @@ def _take_everything(_original: Any, _sharing: Any, batch: Batch, claim: Any) ->
 def _forget_overtaken(original: Any, store: Any, call: Any, keys: Any, overtaken: Any) -> Any:
     held = original(call, keys, overtaken)
     if call.id in store.tables.calls:
-        store.tables.calls[call.id].overtaken = None
+        store.tables.calls[call.id].overtaken = store.tables.calls[call.id].overtaken_from = None
     return held
 
 

@@ -40,6 +40,7 @@ class CallRow:
     numbers: int = 0
     unanswered: list[str] | None = None
     overtaken: list[str] | None = None
+    overtaken_from: list[str] | None = None
     reserved: int | None = None
     budget_day: date | None = None
 
@@ -289,6 +290,7 @@ class MemoryStore:
             self._discard(call.id)
         row.numbers = len(held)
         row.overtaken = [msisdn for msisdn in held if msisdn in tables.in_flight] or None
+        row.overtaken_from = [tables.in_flight[msisdn][0] for msisdn in row.overtaken or ()] or None
         for msisdn in held:
             tables.in_flight[msisdn] = (call.id, until)
         return set(held), set(unaffordable)
@@ -320,9 +322,15 @@ class MemoryStore:
             if tables.calls[call_id].until < now or tables.calls[call_id].call.owner in gone
         }
         for call_id in given_up:
-            held = sorted(msisdn for msisdn, (holder, _) in tables.in_flight.items() if holder == call_id)
+            held = [msisdn for msisdn, (holder, _) in tables.in_flight.items() if holder == call_id]
+            taken = [
+                msisdn
+                for row in tables.calls.values()
+                for msisdn, holder in zip(row.overtaken or (), row.overtaken_from or (), strict=True)
+                if holder == call_id
+            ]
             tables.calls[call_id].outcome = "lost"
-            tables.calls[call_id].unanswered = held or None
+            tables.calls[call_id].unanswered = sorted(held + taken) or None
         let_go = [
             msisdn
             for msisdn, (holder, until) in tables.in_flight.items()

@@ -72,15 +72,17 @@ _OPEN_AND_CLAIM = text("""
         INSERT INTO in_flight AS f (msisdn, call_id, until)
         SELECT n.msisdn, CAST(:id AS uuid), now() + make_interval(secs => :hold_seconds)
         FROM unnest(CAST(:msisdns AS bigint[])) AS n(msisdn) ORDER BY n.msisdn
-        ON CONFLICT (msisdn) DO UPDATE SET call_id = excluded.call_id, until = excluded.until
+        ON CONFLICT (msisdn) DO UPDATE
+            SET call_id = excluded.call_id, until = excluded.until, taken_from = f.call_id
             WHERE f.msisdn = ANY(CAST(:overtaken AS bigint[]))
-        RETURNING f.msisdn, f.xmax <> 0 AS taken_over
+        RETURNING f.msisdn, f.taken_from
     ), opened AS (
         INSERT INTO lookup_call
-            (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner, overtaken)
+            (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner, overtaken, overtaken_from)
         SELECT CAST(:id AS uuid), CAST(:batch_id AS uuid), :lane, :provider, :sent_at, count(*), 'calling',
                now() + make_interval(secs => :hold_seconds), :owner,
-               array_agg(msisdn) FILTER (WHERE taken_over)
+               array_agg(msisdn) FILTER (WHERE taken_from IS NOT NULL),
+               array_agg(taken_from) FILTER (WHERE taken_from IS NOT NULL)
         FROM claimed HAVING count(*) > 0
     )
     SELECT counted.claimed, c.msisdn FROM (SELECT count(*) AS claimed FROM claimed) counted
@@ -92,10 +94,18 @@ _HOLDERS = text("""
     WHERE f.msisdn = ANY(CAST(:msisdns AS bigint[]))
 """)
 
+# The provider may have billed all that a dead call asked for: what it still holds, and what was taken over
+# from it. In any snapshot a number is one of these, for it changes hands in one statement.
 _GIVE_UP = text("""
     WITH given_up AS (
         UPDATE lookup_call c SET outcome = 'lost', unanswered = (
-            SELECT array_agg(f.msisdn ORDER BY f.msisdn) FROM in_flight f WHERE f.call_id = c.id
+            SELECT array_agg(msisdn ORDER BY msisdn) FROM (
+                SELECT f.msisdn FROM in_flight f WHERE f.call_id = c.id
+                UNION ALL
+                SELECT taken.msisdn
+                FROM lookup_call o, unnest(o.overtaken, o.overtaken_from) AS taken(msisdn, call_id)
+                WHERE o.overtaken_from @> ARRAY[c.id] AND taken.call_id = c.id
+            ) asked
         )
         WHERE outcome = 'calling' AND (until < now() OR owner = ANY(CAST(:gone AS integer[]))) RETURNING id
     )

@@ -75,6 +75,8 @@ lookup_call = Table(
     Column("outcome", Text, nullable=False),
     # numbers bought although another call had them in flight: a recharge would not wait longer
     Column("overtaken", ARRAY(BigInteger)),
+    # the calls they were taken over from, in the same order
+    Column("overtaken_from", ARRAY(_uuid)),
     # no honest answer can come later than this; a call still `calling` then is lost
     Column("until", _moment, nullable=False),
     # the process that makes it; while it lives it holds an advisory lock under this number
@@ -91,6 +93,9 @@ lookup_call = Table(
         "overtaken",
         postgresql_using="gin",
         postgresql_where=text("unanswered IS NOT NULL OR overtaken IS NOT NULL"),
+    ),
+    Index(
+        None, "overtaken_from", postgresql_using="gin", postgresql_where=text("overtaken_from IS NOT NULL")
     ),
     Index(None, "sent_at"),
 )
@@ -114,6 +119,8 @@ in_flight = Table(
     Column("msisdn", BigInteger, primary_key=True, autoincrement=False),
     Column("call_id", _uuid, nullable=False),
     Column("until", _moment, nullable=False),
+    # the call that held it before, where one was overtaken
+    Column("taken_from", _uuid),
 )
 
 check_request = Table(
