@@ -92,6 +92,33 @@ def test_an_overcharge_and_a_charged_failure_are_named(
     assert (found["billed"], found["fell"], found["unexplained"]) == (3, 11, 8)
 
 
+def test_it_says_what_it_left_out_and_where_nothing_could_be_compared(
+    env: dict[str, str], sandbox: Sandbox, bench: Bench, database_url: str
+) -> None:
+    hours = _Hours(bench, sandbox, env["PRESEND_PROVIDER_URL"])
+    hours.read(-3)
+    presend("check", NUMBERS[0], env=env)
+    presend("check", NUMBERS[1], env=env)
+    with psycopg.connect(database_url) as database:  # one of them was open while the balance was read first
+        for hour, took, which in ((3, "10min", "min"), (2.5, "1s", "max")):
+            database.execute(
+                f"UPDATE lookup_call SET sent_at = now() - interval '{hour}h' - interval '5min', "
+                f"answered_at = now() - interval '{hour}h' - interval '5min' + interval '{took}' "
+                f"WHERE sent_at = (SELECT {which}(sent_at) FROM lookup_call)"
+            )
+    hours.read(-2)
+    nothing = presend("audit", env=env)
+    assert nothing.returncode == 0, nothing.stderr
+    assert "nothing could be compared" in nothing.stdout
+    assert "nothing is unexplained" not in nothing.stdout
+    assert "1 call, as one was open at the first reading" in nothing.stdout
+    hours.read(-1)
+    rest = presend("audit", env=env)
+    assert "left out: " in rest.stdout
+    assert "nothing is unexplained" in rest.stdout
+    assert json.loads(presend("audit", "--json", env=env).stdout)["left_out"]["calls"] == 1
+
+
 def test_without_readings_it_says_what_reads_the_balance(env: dict[str, str]) -> None:
     done = presend("audit", env=env)
     assert done.returncode == 1

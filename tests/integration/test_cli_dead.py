@@ -101,8 +101,15 @@ def test_no_line_ends_in_blanks_in_a_pipe(database: Engine, env: dict[str, str])
     park(database, ("sms.recheck", GOOD, "a"), ("sms.recheck", GOOD, "b"))
     for options in ((), ("--replayed", "--limit", "1")):
         lines = presend("dead", "list", *options, env=env).stdout.splitlines()
-        assert len(lines) > 3
+        assert len(lines) >= 3
+        assert lines[0].startswith("2026-11-24 08:00:00+08:00  sms.recheck  ")
         assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_a_pipe_is_as_wide_as_columns_says(database: Engine, env: dict[str, str]) -> None:
+    park(database, ("sms.recheck", GOOD, "a reason of many words " * 8))
+    lines = presend("dead", "list", env=env | {"COLUMNS": "80"}).stdout.splitlines()
+    assert 60 < max(map(len, lines)) <= 80
 
 
 def test_filters_and_limit(database: Engine, env: dict[str, str]) -> None:

@@ -180,6 +180,22 @@ def test_the_screen_tells_it(env: dict[str, str]) -> None:
         assert words in done.stdout
 
 
+def test_what_a_dead_call_may_have_cost_is_told_in_lines_as_wide_as_columns_says(
+    moved: Bench, env: dict[str, str]
+) -> None:
+    with moved.database.begin() as to:
+        to.exec_driver_sql(
+            "INSERT INTO lookup_call (id, batch_id, lane, provider, sent_at, numbers, outcome, until, owner,"
+            " unanswered)"
+            " VALUES (gen_random_uuid(), gen_random_uuid(), 'sms', 'p', %s, 1, 'lost', now(), 0, %s)",
+            (BEGAN, [13798361236]),
+        )
+    lines = presend("explain", "13798361236", env=env | {"COLUMNS": "80"}).stdout.splitlines()
+    assert "bought 2 times, and perhaps once more in 1 lost call" in " ".join(lines[-2:])
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_as_of_a_time_between_and_from_standard_input(env: dict[str, str]) -> None:
     at = (BEGAN + 6 * MINUTE).isoformat()
     done = presend("explain", "-", "--at", at, env=env, stdin=b"13798361236\n")

@@ -89,5 +89,19 @@ def test_calls_that_never_pause_are_judged_beyond_doubt_only() -> None:
     assert gaps(beyond) == [(Gap.OVERCHARGED, 100)]
 
 
+def test_what_was_left_out_is_named_with_its_calls() -> None:
+    """It begins in the middle of a call, so neither its charge nor its answer can be placed."""
+    calls = [call(-1, 50, took=4), call(5, 10), call(8, 10), call(15, 7)]
+    found = audited([read(0, 1000), read(10, 930), read(20, 923)], *calls)
+    assert (found.spans, found.calls, found.compared, found.findings) == (1, 1, (at(10), at(20.1)), ())
+    assert found.left_out is not None
+    assert (found.left_out.since, found.left_out.until) == (at(0), at(10.1))
+    assert (found.left_out.calls, found.left_out.fell, found.left_out.billed) == (2, 70, 20)
+    beyond = audited([read(0, 1000), read(10, 900), read(20, 893)], *calls)
+    assert gaps(beyond) == [(Gap.OVERCHARGED, 30)]
+    nothing = audited([read(0, 1000), read(10, 930)], *calls[:3])
+    assert (nothing.compared, nothing.spans, nothing.unsettled) == (None, 0, None)
+
+
 def test_one_reading_compares_nothing() -> None:
     assert reconcile([read(0, 1)], []) is None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.operator import by_option, database, reason, who
-from worker.cli.screen import console, local, print_json, print_table, printable
+from worker.cli.screen import console, local, meant, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from worker.storage.accounts import Account
@@ -164,7 +164,7 @@ def rotate(name: str, grace_hours: float, by: str | None, as_json: bool) -> None
 
 @account.command(epilog="\b\nExample:\n  presend account statement shop --since 2026-11-01 > november.csv\n")
 @click.argument("name")
-@click.option("--since", type=_day, help="From this day or moment on, in this machine's time zone.")
+@click.option("--since", type=_day, help="From this day or moment on, in PRESEND_TIMEZONE.")
 @click.option("--until", type=_day, help="Before this day or moment.")
 def statement(name: str, since: datetime | None, until: datetime | None) -> None:
     """Print every movement of an account as CSV, oldest first; times are UTC."""
@@ -173,7 +173,7 @@ def statement(name: str, since: datetime | None, until: datetime | None) -> None
     def write(to: Any) -> None:
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(_COLUMNS)
-        moments = {"since": since and since.astimezone(), "until": until and until.astimezone()}
+        moments = {"since": since and meant(since), "until": until and meant(until)}
         for moved in accounts.statement(to, name, **moments):
             at = moved.at.astimezone(UTC).isoformat()
             row = (at, moved.kind, moved.amount, moved.balance, moved.request_id or "", moved.note)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.failures import Failure
-from worker.cli.screen import console, counted, local, print_json, print_table, quiet_logs
+from worker.cli.screen import console, counted, local, meant, print_json, print_table, quiet_logs
 
 if TYPE_CHECKING:
-    from worker.portability.reconciliation import Audit, Finding, LedgerCall
+    from rich.console import Console
+
+    from worker.portability.reconciliation import Audit, Finding, LedgerCall, Unsettled
 
 _DAY = timedelta(days=1)
 _EPILOG = """\b
@@ -44,7 +46,7 @@ _NEXT = {
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-    help="From this day or moment on, in this machine's time zone.  [default: 24 hours ago]",
+    help="From this day or moment on, in PRESEND_TIMEZONE.  [default: 24 hours ago]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def audit(since: datetime | None, as_json: bool) -> None:
@@ -55,7 +57,7 @@ def audit(since: datetime | None, as_json: bool) -> None:
     """
     quiet_logs()
     until = datetime.now(UTC)
-    begin = until - _DAY if since is None else since.astimezone(UTC)
+    begin = until - _DAY if since is None else meant(since).astimezone(UTC)
     found = _audit(begin, until)
     if found is None:
         raise Failure(
@@ -104,24 +106,44 @@ def _as_json(found: Audit) -> Any:
 
 def _show(found: Audit) -> None:
     screen = console()
-    screen.print(f"{local(found.since)} to {local(found.until)}", style="dim")
-    lost = f"; {counted(found.lost, 'answer')} were lost" if found.lost else ""
-    screen.print(f"the ledger has {counted(found.calls, 'call')}, whose answers cost {found.billed:,}{lost}")
-    screen.print(
-        f"the balance fell by {found.fell:,}, top-ups apart; compared in {counted(found.spans, 'span')}"
-    )
+    if found.compared is None:
+        screen.print("nothing could be compared", style="bold yellow")
+    else:
+        screen.print(f"compared: {_span(*found.compared)}")
+        answers = counted(found.lost, "answer")
+        lost = f"; {answers} {'was' if found.lost == 1 else 'were'} lost" if found.lost else ""
+        calls = counted(found.calls, "call")
+        screen.print(f"  the ledger has {calls}, whose answers cost {found.billed:,}{lost}")
+        spans = counted(found.spans, "span")
+        screen.print(f"  the balance fell by {found.fell:,}, top-ups apart; compared in {spans}")
+    if found.left_out is not None:
+        _show_left_out(screen, found.left_out, "first", "try an earlier --since")
     if found.unsettled is not None:
-        rest = found.unsettled
-        screen.print(
-            f"since {local(rest.since)} calls have overlapped: {rest.fell:,} fell, {rest.billed:,} cost, "
-            f"{rest.unsure:,} may still come or go; the next audit looks again",
-            style="dim",
-        )
+        _show_left_out(screen, found.unsettled, "last", "the next audit looks again")
     screen.print()
-    if not found.findings:
+    if found.findings:
+        print_table(screen, _table(found.findings))
+    elif found.compared is not None:
         screen.print("nothing is unexplained", style="green")
-        return
-    print_table(screen, _table(found.findings))
+    else:
+        screen.print(
+            "run it again once the balance was read twice while no call was open: upkeep reads it every "
+            "PRESEND_BALANCE_SECONDS"
+        )
+
+
+def _show_left_out(screen: Console, rest: Unsettled, which: str, next_step: str) -> None:
+    screen.print(f"left out: {_span(rest.since, rest.until)}", style="yellow")
+    screen.print(f"  {counted(rest.calls, 'call')}, as one was open at the {which} reading; {next_step}")
+    screen.print(
+        f"  {rest.fell:,} fell, {rest.billed:,} cost, {rest.unsure:,} may have come or gone; "
+        "only more than that is claimed",
+        style="dim",
+    )
+
+
+def _span(since: datetime, until: datetime) -> str:
+    return f"{local(since)} to {local(until)}"
 
 
 def _table(findings: tuple[Finding, ...]) -> Any:
@@ -145,4 +167,4 @@ def _table(findings: tuple[Finding, ...]) -> Any:
 
 def _call(call: LedgerCall) -> str:
     what = f"{call.lost:,} lost" if call.lost else "failed"
-    return f"call {call.id}, sent {local(call.sent_at)}, {counted(call.numbers, 'number')}, {what}"
+    return f"{call.id}, sent {local(call.sent_at)}, {counted(call.numbers, 'number')}, {what}"

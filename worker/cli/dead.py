@@ -57,9 +57,9 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
         click.echo("no dead letters")
     else:
         screen = console()
-        print_table(screen, _table(letters, replayed=replayed))
+        print_table(screen, _listing(letters))
         if found > len(letters):
-            screen.print(f"[dim]the oldest {len(letters):,} of {found:,}; --limit shows more[/dim]")
+            screen.print(f"\n[dim]the oldest {len(letters):,} of {found:,}; --limit shows more[/dim]")
 
 
 @dead.command(
@@ -174,26 +174,23 @@ def _as_json(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _table(letters: Sequence[DeadLetter], *, replayed: bool) -> Any:
-    from rich.table import Table
+def _listing(letters: Sequence[DeadLetter]) -> Any:
+    """A letter's entry: when, what and its id; why; what came."""
+    from rich.console import Group
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 1, 0), header_style="dim")
-    table.add_column("received", no_wrap=True)
-    table.add_column("what came", ratio=1, overflow="fold")
-    if replayed:
-        table.add_column("sent again", no_wrap=True)
+    entries: list[Any] = []
     for letter in letters:
-        cell = Text()
-        cell.append(f"{_shown(letter.task or 'no task', _SHOWN_PAYLOAD)}  ", style="bold")
-        cell.append(f"{letter.id}\n", style="dim")
-        cell.append(f"{_shown(letter.reason, 400)}\n", style="red")
-        cell.append(_shown(brief(letter.payload), _SHOWN_PAYLOAD))
-        row: list[Any] = [local(letter.received_at), cell]
-        if replayed:
-            row.append("-" if letter.replayed_at is None else local(letter.replayed_at))
-        table.add_row(*row)
-    return table
+        head = Text(f"{local(letter.received_at)}  ", style="dim")
+        head.append(_shown(letter.task or "no task", _SHOWN_PAYLOAD), style="not dim bold")
+        head.append(f"  {letter.id}")
+        rest = Text(f"{_shown(letter.reason, 400)}\n", style="red")
+        rest.append(_shown(brief(letter.payload), _SHOWN_PAYLOAD), style="default")
+        if letter.replayed_at is not None:
+            rest.append(f"\nsent again {local(letter.replayed_at)}", style="default")
+        entries += [*([Text()] if entries else []), head, Padding(rest, (0, 0, 0, 4))]
+    return Group(*entries)
 
 
 def _shown(text: str, most: int) -> str:

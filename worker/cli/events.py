@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.cli.failures import Failure
-from worker.cli.screen import console
+from worker.cli.screen import console, zone
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -96,7 +96,7 @@ def _line(event: Any) -> Text:
 
     data, kind = event["data"], str(event["type"])
     ported = kind == "number.ported"
-    words = Text(f"{datetime.fromisoformat(event['time']).astimezone():%H:%M:%S} ", style="dim")
+    words = Text(f"{datetime.fromisoformat(event['time']).astimezone(zone()):%H:%M:%S} ", style="dim")
     words.append(f"{kind:<18} ", style=_STYLES.get(kind.rpartition(".")[2], ""))
     words.append(f"{mask(data['mobile'] or '')}  ")
     words.append("-" if ported else str(event["subject"]))

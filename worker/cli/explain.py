@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from worker.cli.screen import console, counted, local, print_json, quiet_logs
+from worker.cli.screen import console, counted, local, meant, print_json, print_table, quiet_logs
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -26,7 +26,7 @@ Examples:
   echo 13972565391 | presend explain -          # keeps the number out of the shell's history
 
 \b
-Nothing is bought. A moment without offset is in this machine's time zone. Requests older than
+Nothing is bought. A moment without offset is in PRESEND_TIMEZONE. Requests older than
 PRESEND_LEDGER_DAYS are deleted, and their part of the story with them.
 """
 _MOST_LETTERS = 3
@@ -128,7 +128,7 @@ def _moment(words: str | None) -> datetime | None:
     if words is None:
         return None
     try:
-        return datetime.fromisoformat(words).astimezone(UTC)
+        return meant(datetime.fromisoformat(words)).astimezone(UTC)
     except ValueError:
         raise click.BadParameter(
             "not a moment: write 2026-11-28T21:05:00, with +08:00 or Z behind it for another time zone",
@@ -149,12 +149,12 @@ def _print(story: Story, words: _Words, *, now_asked: bool) -> None:
     table.add_column(overflow="fold", ratio=1)
     day = ""
     for entry in entries:
-        date, _, time = local(entry.at).partition(" ")
+        date, time = local(entry.at)[:10], local(entry.at)[11:19]
         shown, day = (f"{date[5:]} {time}" if date != day else f"{time:>14}"), date
         for line in entry.lines:
             table.add_row(shown, line)
             shown = ""
-    screen.print(table)
+    print_table(screen, table)
     for words_below in _footing(story):
         screen.print(words_below, style="dim")
 
@@ -215,7 +215,9 @@ def _footing(story: Story) -> Iterator[str]:
         yield f"{'':16}no request, change or dead letter names it"
     if story.requests:
         requests = counted(len(story.requests) + story.earlier_requests, "request")
-        yield f"\n{requests} in the ledger, for which it was bought {_times(story.bought)}"
+        lost = sum(call.lost for call in story.lost_calls)
+        perhaps = f", and perhaps {_times(lost)} more in {counted(lost, 'lost call')}" if lost else ""
+        yield f"\n{requests} in the ledger, for which it was bought {_times(story.bought)}{perhaps}"
     hidden = len(story.letters) - _MOST_LETTERS
     if hidden > 0:
         yield f"{counted(hidden, 'earlier dead letter')} with it: --json tells them"
@@ -403,7 +405,7 @@ def _seconds(span: timedelta) -> str:
 def _clock(moment: datetime, near: datetime) -> str:
     """A moment in as few words as the day allows."""
     words = local(moment)
-    return words.partition(" ")[2] if words[:10] == local(near)[:10] else words
+    return words[11:19] if words[:10] == local(near)[:10] else words
 
 
 def _times(count: int) -> str:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from zoneinfo import ZoneInfo
+
+    from rich.console import Console, RenderableType
 
 _WIDE = 240
 """Columns where no terminal says: a table in a pipe is not wrapped."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return where to print; tables keep their lines whole in a pipe."""
+    """Return where to print; in a pipe a table's lines stay whole, unless ``COLUMNS`` is set."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    if made.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return made
+    return Console(stderr=stderr, highlight=False, width=_WIDE)
 
 
-def print_table(screen: Console, table: Table) -> None:
-    """Print a table; where no terminal is, without the blanks that fill up its lines."""
+def print_table(screen: Console, table: RenderableType) -> None:
+    """Print a table or the like; where no terminal is, without the blanks that fill up its lines."""
     if screen.is_terminal:
         screen.print(table)
         return
@@ -55,9 +60,24 @@ def printable(text: str) -> str:
     return masked("".join(each if each.isprintable() else "·" for each in text))
 
 
+@cache
+def zone() -> ZoneInfo:
+    """``PRESEND_TIMEZONE``, in which commands show times and read those given without an offset."""
+    from zoneinfo import ZoneInfo
+
+    from worker import config
+
+    return ZoneInfo(config.load().timezone)
+
+
 def local(moment: datetime) -> str:
-    """A moment as people here read it."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    """A moment as people here read it, with its offset from UTC."""
+    return moment.astimezone(zone()).isoformat(" ", "seconds")
+
+
+def meant(given: datetime) -> datetime:
+    """A moment that somebody typed: without an offset, one of ``PRESEND_TIMEZONE``."""
+    return given if given.tzinfo is not None else given.replace(tzinfo=zone())
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ lost, to failed calls charged whole, and what is left is unexplained.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -84,7 +85,9 @@ class Audit:
 
     since: datetime
     until: datetime
-    # spans without an open call at either end
+    # of the readings' time, what could be compared; None: a call was open in all but perhaps one of them
+    compared: tuple[datetime, datetime] | None
+    # spans without an open call at either end, and their calls
     spans: int
     calls: int
     # look-ups charged for by the answers' codes, and numbers whose answer was lost
@@ -93,6 +96,8 @@ class Audit:
     # what the balance fell by, top-ups apart
     fell: int
     findings: tuple[Finding, ...]
+    # a first span that begins in the middle of calls, and ends: an earlier reading may settle it
+    left_out: Unsettled | None
     # a last span whose end is in the middle of calls: it is looked at again by the next audit
     unsettled: Unsettled | None
 
@@ -108,6 +113,8 @@ class Unsettled:
 
     since: datetime
     until: datetime
+    # those sent within
+    calls: int
     billed: int
     fell: int
     # numbers of the calls open at its ends, and of lost ones within: so far both may honestly differ
@@ -153,6 +160,12 @@ class _Span:
     def lost(self) -> int:
         return sum(call.lost for call in self.calls)
 
+    def unsettled(self, open_at_its_end: Iterable[LedgerCall] = ()) -> Unsettled:
+        unsure = self.unsure + self.lost + sum(call.numbers for call in open_at_its_end)
+        return Unsettled(
+            self.begin.asked_at, self.last.answered_at, self.made, self.billed, self.fell, unsure
+        )
+
 
 def reconcile(readings: Sequence[Reading], calls: Iterable[LedgerCall]) -> Audit | None:
     """Compare; ``calls`` by ``sent_at``, beginning early enough to hold those open at the first reading.
@@ -162,23 +175,26 @@ def reconcile(readings: Sequence[Reading], calls: Iterable[LedgerCall]) -> Audit
     if len(readings) < 2:
         return None
     walk = _Walk(readings[0], iter(calls))
-    spans, findings = [], []
-    for reading in readings[1:]:
-        span = walk.to(reading)
-        if span is not None:
-            spans.append(span)
-            findings += list(_gaps(span))
+    spans = [span for span in map(walk.to, readings[1:]) if span is not None]
+    left_out = spans.pop(0).unsettled() if spans and spans[0].unsure else None
     rest = walk.rest()
+    findings = [
+        *(_beyond_doubt(left_out) if left_out else ()),
+        *itertools.chain.from_iterable(map(_gaps, spans)),
+        *(_beyond_doubt(rest) if rest else ()),
+    ]
     top_ups = sum(each.numbers for each in findings if each.gap is Gap.TOPPED_UP)
     return Audit(
         since=readings[0].asked_at,
         until=readings[-1].answered_at,
+        compared=(spans[0].begin.asked_at, spans[-1].last.answered_at) if spans else None,
         spans=len(spans),
         calls=sum(span.made for span in spans),
         billed=sum(span.billed for span in spans),
         lost=sum(span.lost for span in spans),
         fell=sum(span.fell for span in spans) + top_ups,
-        findings=(*findings, *(_beyond_doubt(rest) if rest else ())),
+        findings=tuple(findings),
+        left_out=left_out,
         unsettled=rest,
     )
 
@@ -195,7 +211,10 @@ class _Walk:
         self._span = self._begun(first)
 
     def to(self, reading: Reading) -> _Span | None:
-        """Go on to a reading; return the span that it ends, if no call is open in it nor was at its begin."""
+        """Go on to a reading; return the span that it ends, if no call is open in it.
+
+        The first span alone may have begun in the middle of calls: then it is ``unsure``.
+        """
         added = list(self._until(reading))
         for call in added:
             self._span.add(call)
@@ -204,17 +223,14 @@ class _Walk:
         if self._open:
             return None
         span, self._span = self._span, self._begun(reading)
-        return None if span.unsure else span
+        return span
 
     def rest(self) -> Unsettled | None:
         """What the last reading left open."""
         span = self._span
         if span.last is span.begin:
             return None
-        unsure = span.unsure + sum(call.numbers for call in self._open)
-        return Unsettled(
-            span.begin.asked_at, span.last.answered_at, span.billed, span.fell, unsure + span.lost
-        )
+        return span.unsettled(open_at_its_end=self._open)
 
     def _begun(self, reading: Reading) -> _Span:
         return _Span(reading, reading, unsure=sum(call.numbers for call in self._open))
