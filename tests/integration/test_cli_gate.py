@@ -82,6 +82,23 @@ def test_show_says_what_to_do(database: Engine, env: dict[str, str]) -> None:
     assert "\x1b" not in screen
 
 
+def test_who_pauses_what_is_paused_already_is_not_in_the_history(
+    database: Engine, env: dict[str, str]
+) -> None:
+    """Nor is a pause there twice, though every worker gets the command."""
+    for by in ("mei", "mei", "li"):
+        stands = engine.transact(
+            database, lambda to, by=by: lane_pauses.pause(to, Lane.SMS, by=by, reason="x")
+        )
+        assert stands.paused_by == "mei"
+    assert [(one["who"], one["action"]) for one in shown(env)["history"]] == [("mei", "pause")]
+
+
+def test_times_are_those_of_the_zone_whose_midnight_ends_the_day(database_url: str) -> None:
+    env = environment(database_url=database_url, daily_budget="10", timezone="Asia/Kolkata")
+    assert " 00:00:00+05:30" in presend("gate", "show", env=env).stdout
+
+
 def test_show_tells_the_budget_and_who_may_buy_nothing_more(database: Engine, database_url: str) -> None:
     env = environment(database_url=database_url, daily_budget="10", budget_reserve="0.2", timezone="UTC")
     assert "0 of today's 10 numbers are taken" in presend("gate", "show", env=env).stdout

@@ -24,7 +24,8 @@ class PausedLane:
 _READ = text("SELECT lane, paused_at, paused_by, reason FROM lane_pause ORDER BY lane")
 _PAUSE = text("""
     INSERT INTO lane_pause (lane, paused_at, paused_by, reason) VALUES (:lane, now(), :by, :reason)
-    ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane RETURNING paused_at, paused_by, lane_pause.reason
+    ON CONFLICT (lane) DO UPDATE SET lane = excluded.lane
+    RETURNING paused_at, paused_by, lane_pause.reason, xmax = 0
 """)
 _RESUME = text("DELETE FROM lane_pause WHERE lane = :lane")
 
@@ -37,12 +38,12 @@ def read(connection: Connection) -> list[PausedLane]:
 def pause(connection: Connection, lane: Lane, *, by: str, reason: str) -> PausedLane:
     """Pause a lane; return the pause that stands, which is the first one. Run it in a transaction.
 
-    Who pauses a lane that is paused already is in the history with their reason.
+    Every worker gets the command; the first of them pauses, and that alone is in the history.
     """
-    # the row is locked, so the workers that got the same command write the history one after the other
-    standing = PausedLane(lane, *connection.execute(_PAUSE, {"lane": lane, "by": by, "reason": reason}).one())
-    operator_actions.add_once(connection, who=by, action="pause", subject=f"lane {lane}", reason=reason)
-    return standing
+    *standing, newly = connection.execute(_PAUSE, {"lane": lane, "by": by, "reason": reason}).one()
+    if newly:
+        operator_actions.add(connection, who=by, action="pause", subject=f"lane {lane}", reason=reason)
+    return PausedLane(lane, *standing)
 
 
 def resume(connection: Connection, lane: Lane, *, by: str, reason: str) -> bool:

@@ -32,9 +32,6 @@ _ADD = text("""
     INSERT INTO operator_action (id, at, who, action, subject, reason)
     VALUES (:id, now(), :who, :action, :subject, :reason)
 """)
-_LAST = text("""
-    SELECT who, action, reason FROM operator_action WHERE subject = :subject ORDER BY at DESC, id DESC LIMIT 1
-""")
 _LATEST = text("""
     SELECT at, who, action, subject, reason FROM operator_action
     WHERE at < coalesce(CAST(:before AS timestamptz), 'infinity')
@@ -69,13 +66,6 @@ def add(connection: Connection, *, who: str, action: str, subject: str, reason: 
     connection.execute(
         _ADD, {"id": new_id(), "who": who, "action": action, "subject": subject, "reason": reason}
     )
-
-
-def add_once(connection: Connection, *, who: str, action: str, subject: str, reason: str) -> None:
-    """Write it down, unless it is the latest thing done to its subject: every worker gets a command."""
-    last = connection.execute(_LAST, {"subject": subject}).one_or_none()
-    if last is None or tuple(last) != (who, action, reason):
-        add(connection, who=who, action=action, subject=subject, reason=reason)
 
 
 def latest(
