@@ -98,6 +98,7 @@ class QueueConsumer(Consumer):
             self.lane_control = made.lane_control
             self.lane_switch = LaneSwitch(self, self._feed, made.lane_control.stops)
             made.announce(self.lanes())
+            threading.Thread(target=made.results.look, name="result-backend", daemon=True).start()
         return self._feed
 
     def lanes(self) -> list[Lane]:

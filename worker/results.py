@@ -82,6 +82,17 @@ class ResultWriter:
                 next_step="see PRESEND_REDIS_URL",
             )
 
+    def look(self) -> None:
+        """Log it where Redis cannot be reached, which is no reason not to start."""
+        try:
+            self._redis.ping()
+        except redis.RedisError as exc:
+            log.warning(
+                "result_backend_not_reached",
+                error=type(exc).__name__,
+                next_step="producers get no results until PRESEND_REDIS_URL answers: see presend doctor",
+            )
+
     def close(self) -> None:
         """Give up the connections."""
         self._redis.close()

@@ -26,7 +26,8 @@ def dead_redis(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_decisions_come_promptly(here: Place, dead_redis: str) -> None:
     here.settings |= {"redis_url": dead_redis, "recharge_slots": "1"}
     number, *others = plain_numbers(101)
-    here.worker("recharge", "sms")
+    worker = here.worker("recharge", "sms")
+    worker.wait_for("result_backend_not_reached")
     started = time.monotonic()
     for order in ("A", "B", "C"):  # the one slot is free again at once
         here.send("recharge.precheck", order_id=order, mobile=number, operator="CMCC")

@@ -93,6 +93,10 @@ def test_a_second_signal_is_harder(tmp_path: Path) -> None:
         assert running.process.wait(timeout=10) == 0
         assert [line["signal"] for line in running.said("ending")] == ["SIGTERM", "SIGQUIT"]
         assert [line["exit_code"] for line in running.said("process_ended")] == [-signal.SIGQUIT]
+        assert [line["asked"] for line in running.said("ending")] == ["first signal", "second signal"]
+        (ended,) = running.said("supervisor_ended")
+        assert (ended["level"], ended["exit_code"], ended["cut_off"]) == ("warning", 0, "stubborn")
+        assert ended["hint"] == "what is in flight is not waited for, and comes again"
 
 
 def test_patience_ends_with_a_kill(tmp_path: Path) -> None:
@@ -103,6 +107,7 @@ def test_patience_ends_with_a_kill(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=10) == 0
         assert [line["signal"] for line in running.said("ending")] == ["SIGTERM", "SIGQUIT", "SIGKILL"]
+        assert running.said("ending")[1]["asked"] == "patience is over"
 
 
 def test_nothing_is_started_while_ending(tmp_path: Path) -> None:

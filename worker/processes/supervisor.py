@@ -29,10 +29,15 @@ so six times before it is parked, and the others must not wait for minutes meanw
 SETTLED_SECONDS = 30.0
 """A process that lived so long did not die of its start: the pause begins anew."""
 _LOOK_SECONDS = 1.0
+_TIMES = ("first", "second", "third")
 _ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
 """What processes get at the first, second and third request to end."""
 
-_HINT = "what is in flight is finished; another signal does not wait"
+_HINTS = (
+    "what is in flight is finished; another signal does not wait",
+    "what is in flight is not waited for, and comes again",
+    "what has not ended is killed; what it held comes again",
+)
 
 
 def command(role: str) -> list[str]:
@@ -85,6 +90,8 @@ class Supervisor:
     # monotonic seconds past which the next harder signal is due
     _patience_ends: float = field(default=0.0, init=False)
     _exit_code: int = field(default=0, init=False)
+    # roles whose process, asked to end, did not finish what it had in flight
+    _cut_off: list[str] = field(default_factory=list, init=False)
 
     def run(self) -> int:
         """Return the exit code once every process has ended: 0, or 78 where one found a wrong setting.
@@ -101,7 +108,11 @@ class Supervisor:
                     self._end_if_asked()
             finally:
                 self._signal_all(signal.SIGKILL)  # only where a defect of ours ended the loop
-        log.info("supervisor_ended", exit_code=self._exit_code)
+        if self._cut_off:
+            roles = ", ".join(self._cut_off)
+            log.warning("supervisor_ended", exit_code=self._exit_code, cut_off=roles, hint=_HINTS[1])
+        else:
+            log.info("supervisor_ended", exit_code=self._exit_code)
         return self._exit_code
 
     def _ended(self) -> bool:
@@ -129,6 +140,8 @@ class Supervisor:
             pause = child.died(now)
             if self._asked:
                 log.info("process_ended", role=child.role, pid=pid, exit_code=code)
+                if code not in {0, EXIT_CONFIG}:
+                    self._cut_off.append(child.role)
             elif code == EXIT_CONFIG:
                 log.error("process_cannot_run", role=child.role, pid=pid, next_step="see its lines above")
                 self._exit_code = EXIT_CONFIG
@@ -146,12 +159,13 @@ class Supervisor:
         if self._asked > self._passed_on:
             self._passed_on = self._asked
             self._patience_ends = self.clock() + (_LOOK_SECONDS if overdue else self.grace_seconds)
-            number = _ENDING[min(self._asked, len(_ENDING)) - 1]
+            harder = min(self._asked, len(_ENDING)) - 1
             log.info(
                 "ending",
-                signal=number.name,
-                processes=self._signal_all(number),
-                hint=_HINT if self._asked == 1 else None,
+                asked="patience is over" if overdue else f"{_TIMES[harder]} signal",
+                signal=_ENDING[harder].name,
+                processes=self._signal_all(_ENDING[harder]),
+                hint=_HINTS[harder],
             )
 
     def _signal_all(self, number: signal.Signals) -> int:
