@@ -19,6 +19,7 @@ from tests.contract.conftest import Served, http_carrier
 from worker.carrier import listening
 from worker.carrier.client import HttpCarrier
 from worker.carrier.protocol import CarrierLookup, FeeType
+from worker.carrier.wire.codes import Code
 from worker.errors import AccountFault, AnswerLost, NotSent, SettingsError, TransientFault
 from worker.portability.records import Status
 from worker.sandbox import provider, serving
@@ -294,10 +295,20 @@ def test_the_control_api_steers(served: Served, client: CarrierLookup) -> None:
         assert client.balance().balance == 1_000_000
 
 
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.SUCCESS])
+def test_a_code_on_order_is_the_one_answered(served: Served, code: Code) -> None:
+    with httpx.Client(base_url=served.url) as control:
+        control.post("/sandbox/faults", json={"kind": "code", "code": code})
+        answer = control.post("/carrier", data={"apikey": DEFAULT_APIKEY, "mobile": ASKED[0]})
+    assert answer.json()["code"] == code
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
         ("POST", "/sandbox/faults", {"kind": "earthquake"}),
+        ("POST", "/sandbox/faults", {"kind": "code", "code": 99}),
+        ("POST", "/sandbox/faults", {"kind": "item_code", "code": -11, "mobile": "13972565391"}),
         ("POST", "/sandbox/faults", {"kind": "poison"}),
         ("POST", "/sandbox/faults", {"kind": "hang", "calls": 0}),
         ("POST", "/sandbox/faults", {"kind": "hang", "cals": 2}),

@@ -42,6 +42,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from worker.carrier.wire.codes import Code
+
 Kind = Literal[
     "code", "item_code", "poison", "slow", "overcharge",
     "hang", "reset", "close", "status", "truncate", "cut", "drip",
@@ -51,6 +53,8 @@ Endpoint = Literal["carrier", "carrier_batch", "balance"]
 
 ON_THE_WIRE = frozenset(get_args(Kind)) - {"code", "item_code", "poison", "slow", "overcharge"}
 _OF_NUMBERS = frozenset({"item_code", "poison"})
+_CODES = [code.value for code in Code if code is not Code.SUCCESS]
+_WITH_CODE = _OF_NUMBERS | {"code"}
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +87,8 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             self.code = 1 if self.kind == "poison" else -8
         if self.calls is not None and self.calls < 1:
             raise ValueError("calls is a number from 1, or null for until it is deleted")
+        if self.kind in _WITH_CODE and self.code not in _CODES:
+            raise ValueError(f"code is one of {', '.join(map(str, _CODES))}")
         if not 200 <= self.status <= 599:
             raise ValueError("status is an HTTP status from 200 to 599")
 
