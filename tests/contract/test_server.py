@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 
 import anyio
 import httpx
@@ -73,6 +74,8 @@ def test_single(served: Served, method: str, params: dict[str, str], code: int) 
         (json.dumps({"apikey": KEY, "mobile": [MOBILE]}), JSON, 1),
         (json.dumps([KEY, MOBILE]), JSON, -9),
         ("{", JSON, -9),
+        (BOM_UTF8 + json.dumps({"apikey": KEY, "mobile": MOBILE}).encode(), JSON, 0),
+        (BOM_UTF8 + json.dumps({"apikey": KEY, "mobile": MOBILE}).encode(), FORM, 0),
         (b"\xff\xfe", JSON, -9),
         (b"\xff\xfe", FORM, 1),
         ("x" * 300_000, FORM, 1),
@@ -144,6 +147,20 @@ def test_a_batch_answers_every_number_in_order_duplicates_too(served: Served) ->
     assert [item["code"] for item in items] == [0, -2, 0, -3, 0, 1, 1, 1, 1]
     assert [item["result"]["Mobile"] for item in items if "result" in item] == [MOBILE, "13798361236", MOBILE]
     assert served.sandbox.bill.billed == 2
+
+
+def test_a_batch_may_begin_with_a_byte_order_mark(served: Served) -> None:
+    sent = served.web.post(f"{served.url}/carrier_batch", content=BOM_UTF8 + batch_body(MOBILE), headers=FORM)
+    assert [item["code"] for item in sent.json()] == [0]
+
+
+@pytest.mark.parametrize("path", ["/carrier", "/balance"])
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_neither_answered_nor_charged(served: Served, path: str, method: str) -> None:
+    response = served.web.request(method, f"{served.url}{path}", params={"apikey": KEY, "mobile": MOBILE})
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == {"GET", "POST"}
+    assert served.sandbox.bill.billed == 0
 
 
 def test_a_batch_of_exactly_1000_is_answered(served: Served) -> None:

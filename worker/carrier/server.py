@@ -8,7 +8,8 @@ document leaves open is decided in ``docs/provider-contract.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -16,7 +17,7 @@ import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -136,10 +137,10 @@ def carrier_app(
     """Serve ``/carrier``, ``/carrier_batch`` and ``/balance``; ``otherwise`` answers every other path."""
     front = _Front(its, max_body_bytes)
     routes = [
-        Route(SINGLE_PATH, front.single, methods=["GET", "POST"]),
+        _route(SINGLE_PATH, front.single),
         # every method: the document has a code of its own for the wrong one
         Route(BATCH_PATH, front.batch, methods=_ALL_METHODS),
-        Route(BALANCE_PATH, front.balance, methods=["GET", "POST"]),
+        _route(BALANCE_PATH, front.balance),
         *extra_routes,
     ]
     handlers = {
@@ -147,12 +148,19 @@ def carrier_app(
         CarrierError: _refused,
         StorageUnavailable: _refused,
         TimeoutError: _refused,
+        ClientDisconnect: _gone,
         Exception: _failed,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
     if otherwise is not None:  # no mount: that would take what has the wrong method, too
         app.router.default = otherwise
     return app
+
+
+def _route(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    route = Route(path, endpoint)
+    route.methods = {"GET", "POST"}  # Starlette adds HEAD to GET, and it would be asked and charged
+    return route
 
 
 class _Front:
@@ -213,12 +221,13 @@ class _Front:
         return answering.read_params(body, query)
 
     async def _body(self, request: Request, too_long: Code) -> bytes:
+        """The body, without the BOM that .NET's clients put before JSON."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self._max_body_bytes:
                 raise refusal(too_long)
-        return bytes(body)
+        return bytes(body).removeprefix(BOM_UTF8)
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
@@ -236,6 +245,11 @@ async def _too_many_calls(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RateLimited)
     content = answering.write_refusal(Code.SYSTEM_ERROR, reason=str(exc))
     return _response(content, Reply(headers={"Retry-After": str(exc.retry_after)}), status=429)
+
+
+async def _gone(_request: Request, _exc: Exception) -> Response:
+    """A caller that hung up, or was given up, before its request was whole: nobody reads this."""
+    return Response(status_code=400)
 
 
 async def _failed(_request: Request, _exc: Exception) -> Response:
