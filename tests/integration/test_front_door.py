@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ import pytest
 from tests.acceptance.provider import WatchedSandbox
 from tests.acceptance.waiting import eventually
 from tests.front_door import CERTIFICATE, Front, ask_at_once, front_door
+from worker.carrier import patience
 from worker.carrier.protocol import FeeType
 from worker.carrier.wire.codes import Code
 from worker.sandbox.faults import Fault
@@ -242,3 +245,59 @@ def closed_gate(front: Front) -> Iterator[None]:
         yield
     finally:
         engine.transact(front.database, lambda to: gate.reopen(to, gate.EVERY_ACCOUNT, **closed))
+
+
+HALF_A_HEAD = b"POST /carrier HTTP/1.1\r\nHost: localhost\r\n"
+HALF_A_BODY = HALF_A_HEAD + b"Content-Length: 9\r\n\r\napi"
+GIVEN_UP = b"HTTP/1.1 408 Request Timeout"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [(HALF_A_HEAD, GIVEN_UP), (HALF_A_BODY, GIVEN_UP), (b"", b"")],
+    ids=["half a head", "half a body", "nothing"],
+)
+def test_a_request_that_does_not_come_is_given_up(
+    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sent: bytes, told: bytes
+) -> None:
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "SILENCE_SECONDS", 0.2)
+    with connected(front) as caller:
+        caller.sendall(sent)
+        assert everything(caller).partition(b"\r\n")[0] == told
+    assert not caplog.records
+
+
+def test_a_body_that_comes_slowly_is_waited_for(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SILENCE_SECONDS", 0.5)
+    with connected(front) as caller:
+        caller.sendall(HALF_A_HEAD + b"Content-Length: 9\r\nConnection: close\r\n\r\n")
+        for octet in b"apikey=1x":
+            time.sleep(0.1)
+            caller.sendall(bytes([octet]))
+        assert b'"code":1,' in everything(caller)
+
+
+@pytest.mark.parametrize("sent", [HALF_A_HEAD, HALF_A_BODY], ids=["a head", "a body"])
+def test_a_caller_who_stops_half_way_does_not_hold_up_the_end(
+    database_url: str, provider_url: str, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    with front_door(database_url, provider_url) as front:
+        caller = connected(front)
+        caller.sendall(sent)
+        time.sleep(0.2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert everything(caller).partition(b"\r\n")[0] == (GIVEN_UP if sent == HALF_A_BODY else b"")
+    caller.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def connected(front: Front) -> socket.socket:
+    host, port = front.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def everything(caller: socket.socket) -> bytes:
+    """What comes until the server closes the connection."""
+    return b"".join(iter(lambda: caller.recv(4096), b""))

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from worker.carrier.patience import PatientProtocol
 from worker.errors import SettingsError
 
 
@@ -28,7 +29,7 @@ class QuietServer(uvicorn.Server):
         app: ASGIApp,
         *,
         graceful_seconds: float,
-        http: Any = "h11",
+        http: Any = PatientProtocol,
         certfile: Path | None = None,
         keyfile: Path | None = None,
     ) -> None:
