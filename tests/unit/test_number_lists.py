@@ -43,6 +43,23 @@ def test_what_is_pasted_may_be_in_one_line() -> None:
     assert [piece.msisdns for piece in given.pieces()] == [[int(ONE), int(TWO), int(THREE)]]
 
 
+@pytest.mark.parametrize("space", [" ", "  ", "\u3000"])
+def test_pasted_numbers_are_separated_by_spaces_but_one_number_may_be_grouped(space: str) -> None:
+    given = NumberList(
+        lists.of_pasted(f"{ONE}{space}{TWO}{space}+86 137 0013 7000 139-7256-5391\n139 7256 5392")
+    )
+    (piece,) = given.pieces()
+    assert piece.msisdns == [int(ONE), int(TWO), int(THREE), 13972565391, 13972565392]
+    assert not piece.errors
+
+
+@pytest.mark.parametrize(
+    "cell", ["１３８００１３８０００", f"{ONE}.0", f'="{ONE}"', f'"=""{ONE}"""', "１３８ ００１３ ８０００"]
+)
+def test_numbers_are_read_as_spreadsheets_and_chinese_keyboards_write_them(cell: str) -> None:
+    assert numbers(cell) == numbers(f"name,phone\nmei,{cell}") == [int(ONE)]
+
+
 def test_each_bad_row_is_told_by_line_with_what_came_and_why() -> None:
     rows = [
         ("名字,手机", None),
@@ -53,6 +70,8 @@ def test_each_bad_row_is_told_by_line_with_what_came_and_why() -> None:
         ("e,12800138000", Wrong.PREFIX),
         ("f,1.38E+10", Wrong.SHORTENED),
         ("g,138O0138000", Wrong.CHARACTERS),
+        (f"g,{ONE}.5", Wrong.CHARACTERS),
+        ("g,１３８００１３８", Wrong.LENGTH),
         (f'h,"{TWO}', Wrong.QUOTE),
         (f'i,"\u202d{TWO}\u202c"', None),
     ]

@@ -37,7 +37,9 @@ _ALMOST_AS_MANY = 0.5
 
 _SEPARATORS = (",", "\t", ";", "|")
 _WITHOUT = "\0"
-_BETWEEN_PASTED = re.compile(r"[,;\t，；、]")
+_A_WHOLE_NUMBER_BEFORE = r"(?:(?<=1[3-9][0-9]{9})|(?<=1[3-9][0-9][ -][0-9]{4}[ -][0-9]{4}))"
+_A_WHOLE_NUMBER_AFTER = r"(?=(?:\+86|0086|86)?[ -]?1[3-9][0-9](?:[ -]?[0-9]{4}){2}(?![0-9]))"
+_BETWEEN_PASTED = re.compile(rf"[,;\t，；、]|{_A_WHOLE_NUMBER_BEFORE}[ \u3000]+{_A_WHOLE_NUMBER_AFTER}")
 _BLANK = re.compile(r"[\s,;|\"]*").fullmatch
 _INVISIBLE = (
     "'\u00a0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
@@ -45,6 +47,8 @@ _INVISIBLE = (
 """What copying from a phone or a spreadsheet leaves around a number."""
 _NAMES = re.compile(r"mobile|phone|msisdn|tel|手机|电话|号码", re.IGNORECASE).search
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_EXCELS = re.compile(r'="(?P<as_text>[^"]*)"|(?P<as_decimal>\+?[0-9]+)\.0+').fullmatch
+"""How a spreadsheet writes a number that it takes for text, or for a decimal."""
 _SHORTENED = re.compile(r"[0-9](?:\.[0-9]+)?[Ee]\+?[0-9]+").fullmatch
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -137,12 +141,12 @@ class NumberList:
 
 
 def of_pasted(text: str) -> BinaryIO:
-    """What was pasted as a file: numbers may be separated by commas, semicolons and tabs too."""
-    return io.BytesIO(_BETWEEN_PASTED.sub("\n", text).encode())
+    """What was pasted as a file: commas, semicolons, tabs, and spaces between whole numbers separate too."""
+    return io.BytesIO(_BETWEEN_PASTED.sub("\n", with_our_digits(text)).encode())
 
 
 def number_in(cell: str) -> tuple[str | None, Wrong | None]:
-    """Return the number somebody wrote, 11 digits, or what is wrong with it."""
+    """Return the number somebody wrote, 11 digits, or what is wrong with it; digits may be full-width."""
     number = _number(cell)
     return number, None if number else _wrong(cell)
 
@@ -202,13 +206,20 @@ def _cells(text: str, separator: str) -> Sequence[str] | None:
 
 def _number(cell: str) -> str | None:
     try:
-        return normalise(cell.strip().strip(_INVISIBLE).strip())
+        return normalise(_written(cell))
     except Rejected:
         return None
 
 
+def _written(cell: str) -> str:
+    """What somebody wrote, in our digits and without what was put around it."""
+    text = with_our_digits(cell.strip().strip(_INVISIBLE).strip())
+    excels = _EXCELS(text)
+    return text if excels is None else excels["as_text"] or excels["as_decimal"] or ""
+
+
 def _wrong(cell: str) -> Wrong:
-    text = cell.strip().strip(_INVISIBLE).strip()
+    text = _written(cell)
     if not text:
         return Wrong.EMPTY
     if _SHORTENED(text):
