@@ -129,8 +129,7 @@ def test_over_https_the_cookie_is_bound_to_the_host(site: Site) -> None:
     _logged_in(client)
     assert {name for name in client.cookies if "session" in name} == {"__Host-presend_try_session"}
     answer = client.get("/")
-    assert answer.headers["strict-transport-security"] == "max-age=31536000"
-    assert "strict-transport-security" not in _client(site).get("/log-in").headers
+    assert "strict-transport-security" not in answer.headers, "http may be served beside it, on the same host"
 
 
 def test_posts_of_other_sites_are_refused(site: Site) -> None:

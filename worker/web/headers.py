@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,15 +29,16 @@ ALWAYS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-OVER_HTTPS = {"strict-transport-security": "max-age=31536000"}
 
 
 class SecurityHeaders:
-    """Adds them; ``secure`` says whether a request came over https."""
+    """Adds them.
 
-    def __init__(self, app: ASGIApp, secure: Callable[[Scope], bool]) -> None:
+    No Strict-Transport-Security: browsers would keep to it on the host's http port too. A proxy may add it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, with the headers; no-store where the answer says nothing of caching."""
@@ -47,7 +46,7 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in (ALWAYS | (OVER_HTTPS if self._secure(scope) else {})).items():
+                for name, value in ALWAYS.items():
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")
             await send(message)

@@ -156,7 +156,7 @@ class Site:
             exception_handlers={HTTPException: self._refused, Exception: self._failed},
         )
         app.router.redirect_slashes = False
-        return SecurityHeaders(_OurHosts(app, self._hosts, frozenset(for_any_host)), self.secure)
+        return SecurityHeaders(_OurHosts(app, self._hosts, frozenset(for_any_host)))
 
     def secure(self, scope: Scope) -> bool:
         """Whether a request came over https, to us or to the proxy in front of us."""
