@@ -196,6 +196,10 @@ def test_the_command_tells_a_key_once_and_keeps_only_its_hash(database: Engine, 
         ("opening", "100", "100"), ("charge", "-7", "93"), ("topup", "10", "103")
     ]  # fmt: skip
     assert lines[1]["request_id"] == charged
+    nobody = CliRunner().invoke(
+        main, ["account", "statement", "nobody"], env={"PRESEND_DATABASE_URL": database_url}
+    )
+    assert (nobody.exit_code != 0, nobody.stdout) == (True, "")
     history = rows(database, "SELECT who, action, subject FROM operator_action ORDER BY at")
     assert [tuple(row) for row in history] == [
         ("mei", "create", "account shop"), ("li", "topup", "account shop"), ("li", "disable", "account shop")
@@ -207,6 +211,8 @@ def test_the_command_tells_a_key_once_and_keeps_only_its_hash(database: Engine, 
     [
         (lambda to: accounts.top_up(to, "nobody", 1, by="mei"), "presend account list"),
         (lambda to: accounts.top_up(to, "shop", -101, by="mei"), "take at most 100"),
+        (lambda to: accounts.top_up(to, "shop", 10**20, by="mei"), "holds 1,000,000,000,000,000 at most"),
+        (lambda to: accounts.top_up(to, "shop", 10**15, by="mei"), "holds 1,000,000,000,000,000 at most"),
         (
             lambda to: accounts.create(to, "shop", fee_type=FeeType.PREPAID, balance=1, by="mei"),
             "choose another name",

@@ -171,10 +171,11 @@ def statement(name: str, since: datetime | None, until: datetime | None) -> None
     from worker.storage import accounts, engine
 
     def write(to: Any) -> None:
+        moments = {"since": since and meant(since), "until": until and meant(until)}
+        found = accounts.statement(to, name, **moments)  # refuses an unknown name before anything is printed
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(_COLUMNS)
-        moments = {"since": since and meant(since), "until": until and meant(until)}
-        for moved in accounts.statement(to, name, **moments):
+        for moved in found:
             at = moved.at.astimezone(UTC).isoformat()
             row = (at, moved.kind, moved.amount, moved.balance, moved.request_id or "", moved.note)
             table.writerow(row)

@@ -29,6 +29,9 @@ KEY_LENGTH = 32
 QUERY_SITE = "query"
 """The web site whose sessions are accounts'."""
 _ALPHABET = string.digits + string.ascii_lowercase
+_JOB = "job "
+MOST_LOOKUPS = 10**15
+"""Of one movement, and of a balance."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
@@ -80,6 +83,12 @@ class Moved:
     balance: int
     request_id: str | None
     note: str
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that a charge was for, which may be gone."""
+        words, _, job_id = self.note.partition(_JOB)
+        return job_id if self.kind is Movement.CHARGE and job_id and not words else None
 
 
 _COLUMNS = (
@@ -150,6 +159,7 @@ def create(
         )
     if fee_type is FeeType.PREPAID and (balance < 0 or credit_limit is not None):
         raise AccountError("a prepaid balance is never negative: choose postpaid, with a credit limit if any")
+    _require_possible(balance, credit_limit or 0)
     key = _new_key()
     values = {"name": name, "balance": balance, "credit_limit": credit_limit}
     row = connection.execute(
@@ -178,6 +188,7 @@ def every(connection: Connection) -> list[Account]:
 def top_up(connection: Connection, name: str, amount: int, *, by: str, note: str = "") -> Account:
     """Add to a balance, or take from it; return the account as it stands then."""
     account = _locked(connection, name)
+    _require_possible(amount, account.balance + amount)
     if account.fee_type is FeeType.PREPAID and account.balance + amount < account.held:
         raise AccountError(
             f"{name!r} has {account.balance}, of which {account.held} are reserved by calls in progress: "
@@ -211,12 +222,12 @@ def rotate(connection: Connection, name: str, *, grace: timedelta, by: str) -> t
 def statement(
     connection: Connection, name: str, *, since: datetime | None = None, until: datetime | None = None
 ) -> Iterator[Moved]:
-    """Yield an account's movements from ``since`` to before ``until``, oldest first."""
+    """Return an account's movements from ``since`` to before ``until``, oldest first."""
     _locked(connection, name)  # so that an unknown name is told
     rows = connection.execution_options(yield_per=1000).execute(
         _STATEMENT, {"name": name, "since": since, "until": until}
     )
-    yield from map(_moved, rows)
+    return map(_moved, rows)
 
 
 def of_key(connection: Connection, key: str) -> Account | None:
@@ -244,8 +255,18 @@ def movements(connection: Connection, account_id: str, *, after: int, most: int)
     return list(map(_moved, connection.execute(_OLDEST, {"id": account_id, "most": most, "after": after})))
 
 
+def job_note(job_id: str) -> str:
+    """The note of a charge for a job's numbers."""
+    return f"{_JOB}{job_id}"
+
+
 def _new_key() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(KEY_LENGTH))
+
+
+def _require_possible(*lookups: int) -> None:
+    if max(map(abs, lookups)) > MOST_LOOKUPS:
+        raise AccountError(f"too many look-ups: an account holds {MOST_LOOKUPS:,} at most")
 
 
 def _locked(connection: Connection, name: str) -> Account:

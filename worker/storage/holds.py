@@ -207,15 +207,16 @@ def extend(connection: Connection, request_id: str, *, hold_seconds: float) -> b
     return bool(connection.execute(_EXTEND, {"id": request_id, "seconds": hold_seconds}).rowcount)
 
 
-def settle(connection: Connection, charges: Mapping[str, int]) -> set[str]:
+def settle(connection: Connection, charges: Mapping[str, int], *, note: str = "") -> set[str]:
     """Charge calls, by their request ids; return those whose answers may be sent.
 
-    A call whose hold is gone (its time was up) is not charged; it may be sent only if it costs nothing. Safe
-    to run again: a hold that is charged already was charged by the run whose COMMIT was not answered.
+    ``note`` is for the statement. A call whose hold is gone (its time was up) is not charged; it may be sent
+    only if it costs nothing. Safe to run again: a hold that is charged already was charged by the run whose
+    COMMIT was not answered.
     """
     rows = connection.execute(_CHARGE, {"id": array(charges), "charge": array(charges.values())}).all()
     lines = [
-        _Line(str(account_id), str(request_id), numbers, Movement.CHARGE if charged else None, -charged)
+        _Line(str(account_id), str(request_id), numbers, Movement.CHARGE if charged else None, -charged, note)
         for request_id, account_id, numbers, charged in rows
     ]
     _apply(connection, lines)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 
 from worker.portability.records import CheckedRequest, Status
 from worker.storage import holds
+from worker.storage.accounts import job_note
 from worker.storage.arrays import array
 from worker.storage.holds import Opening, Refused
 from worker.storage.ids import new_id
@@ -157,7 +158,7 @@ def store(connection: Connection, work: Work, rows: Mapping[int, CheckedRequest 
     answers = _Answers(part)
     news = answers.put(rows)
     charge = sum(number for status, number in news.items() if status in _CHARGED)
-    if work.request_id not in holds.settle(connection, {work.request_id: charge}):
+    if work.request_id not in holds.settle(connection, {work.request_id: charge}, note=job_note(work.job_id)):
         let_go(connection, work)  # its time was up: the ledger answers it next time
         return True
     holds.sent(connection, [work.request_id])

@@ -7,7 +7,7 @@ row that repeats a number refers to the first one's answer. ``job_work`` takes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -154,6 +154,9 @@ _NEWEST = text(f"""
         AND (CAST(:before AS uuid) IS NULL OR id < CAST(:before AS uuid))
     ORDER BY id DESC LIMIT :most
 """)  # noqa: S608
+_NAMES = text("""
+    SELECT id, name FROM job WHERE id = ANY(CAST(:ids AS uuid[])) AND account_id = CAST(:account_id AS uuid)
+""")
 _PAUSE = text("""
     UPDATE job SET state = 'paused', reason = :reason, changed_at = now()
     WHERE id = CAST(:id AS uuid) AND account_id = CAST(:account_id AS uuid) AND state IN ('queued', 'running')
@@ -250,6 +253,12 @@ def newest(connection: Connection, account_id: str, *, most: int, before: str | 
     """Return an account's jobs, newest first, older than ``before`` where that is given."""
     rows = connection.execute(_NEWEST, {"account_id": account_id, "most": most, "before": before})
     return [_job(row) for row in rows]
+
+
+def names(connection: Connection, account_id: str, job_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those of an account's jobs that are still there, by their ids."""
+    rows = connection.execute(_NAMES, {"account_id": account_id, "ids": array(job_ids)})
+    return {str(job_id): name for job_id, name in rows}
 
 
 def pause(connection: Connection, account_id: str, job_id: str) -> bool:
