@@ -19,6 +19,8 @@ _NAMELESS = """
             && !each.textContent.trim())
         .map(each => each.outerHTML)
 """
+_TABLE_CUT_OFF = "[...document.querySelectorAll('.table')].some(each => each.scrollWidth > each.clientWidth)"
+_CELLS_BEGIN_AT = "[...document.querySelectorAll('{}')].map(each => each.getBoundingClientRect().left)"
 _WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -71,10 +73,45 @@ def test_every_page_fits_and_names_its_fields(
     for path in ("/jobs", "/account", "/nothing"):
         page.goto(front.url + path)
         look(path)
+    page.goto(f"{front.url}/account")
+    assert not page.evaluate(_TABLE_CUT_OFF), "a statement's row is whole on a phone"
+    page.set_viewport_size(DESKTOP)
+    assert page.evaluate(_CELLS_BEGIN_AT.format("th")) == page.evaluate(
+        _CELLS_BEGIN_AT.format("tbody tr:first-child td")
+    )
     page.goto(front.url)
     page.evaluate("document.querySelector('.list-form').dataset.mostBytes = 10")
     page.set_input_files("#list", {**file, "buffer": LIST.encode()})  # type: ignore[arg-type]
     page.click(".list-form button.primary")
     assert "64 MB" in page.locator(".list-form [role=alert]").inner_text()
     assert not breaches
+    page.close()
+
+
+@pytest.mark.parametrize(("language", "told"), [("zh-CN", "未选择文件"), ("en-US", "No file chosen")])
+def test_a_chosen_file_is_told_in_the_pages_language(
+    browser: Browser, front: Front, language: str, told: str
+) -> None:
+    page = browser.new_page(locale=language)
+    page.goto(front.url)
+    enter_key(page, front.account())
+    assert told in page.locator(".chosen").inner_text()
+    page.set_input_files("#list", {"name": "a.csv", "mimeType": "text/csv", "buffer": b"1"})
+    assert "a.csv" in page.locator(".chosen").inner_text()
+    page.close()
+
+
+def test_a_page_says_so_while_the_server_does_not_answer(browser: Browser, front: Front) -> None:
+    page = browser.new_page(locale="en-US")
+    page.goto(front.url)
+    enter_key(page, front.account(balance=0))
+    page.fill("#numbers", "13972565391")
+    page.click(".list-form button.primary")
+    page.wait_for_selector("#progress")
+    assert page.locator("#stale").is_hidden()
+    for outage in (lambda route: route.abort(), lambda route: route.fulfill(status=503)):
+        page.route("**/progress", outage)
+        page.wait_for_selector("#stale:has-text('No contact with the server')", timeout=10_000)
+        page.unroute("**/progress")
+        page.wait_for_selector("#stale", state="hidden", timeout=10_000)
     page.close()

@@ -100,14 +100,18 @@ def test_a_list_is_uploaded_followed_and_downloaded_in_both_languages(front: Fro
     chinese = browser.get(f"{path}/result.csv").content.decode("utf-8-sig")
     assert chinese.splitlines()[0].startswith("行号,手机号码,代码,状态,号段归属运营商,当前运营商")
     assert "中国电信" in chinese
-    statement = browser.get("/account/statement.csv").content.decode("utf-8-sig").splitlines()
-    assert [line.split(",")[1:4] for line in statement[1:]] == [
-        ["开户余额", "1000", "1000"],
-        ["查询计费", "-2", "998"],
+    statement = browser.get("/account/statement.csv").content.decode("utf-8-sig")
+    assert [
+        (row["类型"], row["变动"], row["余额"], row["备注"]) for row in csv.DictReader(io.StringIO(statement))
+    ] == [
+        ("开户余额", "1000", "1000", ""),
+        ("查询计费", "-2", "998", "充值.csv"),
     ]
+    assert f'<a href="{path}">充值.csv</a>' in browser.get("/account").text
     gone = browser.submit(f"{path}/delete", page=path)
     assert gone.url.path == "/jobs"
     assert browser.get(path).status_code == 404
+    assert "已删除的任务" in browser.get("/account").text
     assert not front.rows("SELECT job_id FROM job_part UNION ALL SELECT job_id FROM job_error")
 
 
@@ -134,6 +138,8 @@ def test_every_refusal_of_a_list_is_a_sentence_in_both_languages(
     refused = browser.submit("/list", files={"list": ("a.csv", b"a,b\n13800138000,13900139000", "text/csv")})
     assert refused.status_code == 422
     assert "The first row reads: 1 a, 2 b." in refused.text
+    both = browser.submit("/list", files={"list": ("a.csv", PORTED.encode(), "text/csv")}, numbers=PORTED)
+    assert "There are both a file and pasted numbers" in both.text
     assert "Choose a file or paste some numbers first." in browser.submit("/list", numbers=" ").text
     monkeypatch.setattr(lists, "MOST_ROWS", 1)
     assert "more than 1 rows" in browser.submit("/list", numbers="13800138000 \n13900139000").text

@@ -1,14 +1,6 @@
-// The chart of the overview, and the word that it is not of now when the console does not answer.
+// The chart of the overview.
 (() => {
   "use strict";
-
-  const stale = document.getElementById("stale");
-  const told = (isStale) => { if (stale) stale.hidden = !isStale; };
-  document.addEventListener("htmx:after:swap", (event) => {
-    if ((event.detail?.ctx?.response?.status ?? 200) < 400) told(false);
-  });
-  document.addEventListener("htmx:response:error", () => told(true));
-  document.addEventListener("htmx:error", () => told(true));
 
   const place = document.getElementById("chart");
   if (!place || !window.uPlot) return;
@@ -64,7 +56,7 @@
       figures = await answer.json();
       draw();
     } catch (_) {
-      told(true);
+      document.dispatchEvent(new Event("contact:lost"));
     }
   };
 

@@ -170,6 +170,8 @@ def _given(visit: Visit) -> tuple[str, BinaryIO]:
     """What was uploaded, or pasted, and its name."""
     file, pasted = visit.file("list"), visit.form("numbers")
     if file is not None and file.filename:
+        if pasted.strip():
+            raise ListRefused("file_and_pasted")
         return file.filename, file.file
     if pasted.strip():
         return visit.say("lists.pasted"), lists.of_pasted(pasted)

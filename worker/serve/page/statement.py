@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from worker.serve.jobs.results import guarded
-from worker.storage import accounts, engine
+from worker.storage import accounts, engine, jobs
 from worker.storage.accounts import Moved, Movement
 from worker.web.site import Site
 from worker.web.visit import Visit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _A_PAGE = 50
 _A_BLOCK = 1000
@@ -49,6 +53,7 @@ class Statements:
             "account.html",
             account=account,
             moved=moved[:_A_PAGE],
+            lists=visit.read(partial(_lists, account_id=account_id, moved=moved)),
             note_of=note_of,
             more=more,
             newer=before is not None,
@@ -63,11 +68,12 @@ class Statements:
 
     def _lines(self, visit: Visit) -> Iterator[str]:
         yield "\ufeff" + _text([[visit.say(f"csv.{name}") for name in _COLUMNS]])
-        after = 0
+        after, account_id = 0, visit.principal.id
         while block := engine.read(
             self._site.database,
-            partial(accounts.movements, account_id=visit.principal.id, after=after, most=_A_BLOCK),
+            partial(accounts.movements, account_id=account_id, after=after, most=_A_BLOCK),
         ):
+            lists = engine.read(self._site.database, partial(_lists, account_id=account_id, moved=block))
             yield _text(
                 [
                     one.at.astimezone(self._zone).isoformat(timespec="seconds"),
@@ -75,11 +81,17 @@ class Statements:
                     one.amount,
                     one.balance,
                     one.request_id or "",
-                    guarded(note_of(one)),
+                    guarded(lists.get(one.job_id or "") or note_of(one)),
                 ]
                 for one in block
             )
             after = block[-1].number
+
+
+def _lists(connection: Connection, account_id: str, moved: Sequence[Moved]) -> dict[str, str]:
+    """The names of the lists that charges were for, by their jobs' ids."""
+    job_ids = {one.job_id for one in moved if one.job_id is not None}
+    return jobs.names(connection, account_id, job_ids) if job_ids else {}
 
 
 def note_of(moved: Moved) -> str:

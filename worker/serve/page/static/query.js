@@ -21,6 +21,12 @@ for (const form of document.querySelectorAll("form.list-form")) {
   const button = form.querySelector("button.primary");
   const file = form.querySelector("input[type=file]");
   const label = button.textContent;
+  const chosen = form.querySelector(".chosen");
+  const tellFile = () => { chosen.lastElementChild.textContent = file.files[0]?.name ?? chosen.dataset.none; };
+
+  chosen.hidden = false;
+  tellFile();
+  file.addEventListener("change", tellFile);
 
   form.addEventListener("submit", (event) => {
     const given = file.files[0];
@@ -42,5 +48,6 @@ for (const form of document.querySelectorAll("form.list-form")) {
     button.disabled = false;
     button.textContent = label;
     form.removeAttribute("aria-busy");
+    tellFile();
   });
 }
