@@ -55,6 +55,20 @@ def enter_key(page: Page, key: str) -> None:
     page.keyboard.press("Enter")
 
 
+def headers_beside_their_columns(page: Page) -> list[str]:
+    """The header cells whose left edge is not that of each cell below them."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("table:has(thead)")].flatMap((table) => {
+            const left = (row) => [...row.cells].map((cell) => Math.round(cell.getBoundingClientRect().left));
+            const over = left(table.tHead.rows[0]);
+            return [...table.tHead.rows[0].cells].filter((_, at) =>
+                [...table.tBodies[0].rows].some((row) => Math.abs(left(row)[at] - over[at]) > 1)
+            ).map((cell) => cell.innerText);
+        })"""
+    )
+    return found
+
+
 def policy_breaches(page: Page) -> list[str]:
     """A list that fills with what the content security policy forbids a page, and its scripts' errors."""
     found: list[str] = []

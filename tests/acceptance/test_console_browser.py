@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.acceptance.harness import Place
 from tests.acceptance.provider import plain_numbers
 from tests.acceptance.waiting import eventually
-from tests.browser import DESKTOP, PHONE, chromium, policy_breaches
+from tests.browser import DESKTOP, PHONE, chromium, headers_beside_their_columns, policy_breaches
 from tests.commands import command
 from worker.console import passwords
 from worker.storage import dead_letters, engine, operators
@@ -160,6 +160,9 @@ def _park(here: Place, numbers: list[str]) -> None:
 def _check_every_page(page: Page, url: str) -> None:
     """Each fits a phone, has its texts, and says them in Chinese once that is chosen."""
     page.get_by_role("button", name="中文").click()
+    for path in PAGES:
+        page.goto(url + path)
+        assert headers_beside_their_columns(page) == [], path
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     tables = {key.partition(".")[0] for key, _ in wording.texts(TEXTS, "en")}
     for path in PAGES:
