@@ -18,7 +18,7 @@ from worker.errors import NotConfirmed
 from worker.portability.requests import Lane
 from worker.producing.replay import NO_ARGUMENTS, NO_TASK, replay
 from worker.queues import lane_queues
-from worker.storage import dead_letters, engine
+from worker.storage import dead_letters, engine, operator_actions
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.engine import connect
 from worker.storage.ids import new_id
@@ -150,6 +150,21 @@ def test_a_replayed_letter_is_a_message_of_a_new_id_and_marked(
     again = presend("dead", "replay", "--id", letter_id, env=env)
     assert "passed over 1: not there, or sent again before" in again.stdout
     assert queued(redis_url) == []
+
+
+def test_who_replays_what_and_why_is_kept_and_what_came_of_it(database: Engine, env: dict[str, str]) -> None:
+    park(database, ("sms.recheck", GOOD, "a 13912345678"), ("recharge.precheck", {"order_id": "o"}, "b"))
+    choice = ("dead", "replay", "--reason", "a 13912345678", "--max-lookups", "5")
+    assert presend(*choice, "--dry-run", env=env).returncode == 0
+    assert engine.read(database, lambda to: operator_actions.latest(to, most=9)) == []
+    assert presend(*choice, "--by", "presend", env=env).returncode == 2
+    assert presend(*choice, "--why", "the gateway is well", "--by", "mei", env=env).returncode == 0
+    kept = engine.read(database, lambda to: operator_actions.latest(to, most=9))
+    assert {(one.who, one.action, one.subject) for one in kept} == {("mei", "replay", "dead letters")}
+    assert [one.reason for one in reversed(kept)] == [
+        "the gateway is well (at most 5 look-ups; contains 'a 139****5678')",
+        "1 of 1 letters sent, at most 1 look-up",
+    ]
 
 
 @pytest.mark.parametrize(

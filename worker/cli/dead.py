@@ -65,7 +65,7 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
 @dead.command(
     epilog="\b\nExamples:\n  presend dead replay --all --dry-run\n"
     "  presend dead replay --reason 'never answered' --max-lookups 300\n"
-    "  presend dead replay --id 0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a55\n"
+    "  presend dead replay --id 0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a55 --why 'mended' --by mei\n"
 )
 @click.option("--id", "ids", multiple=True, type=click.UUID, help="Only this one (repeatable).")
 @_reason
@@ -78,6 +78,8 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
     help="Leave what would buy more than so many numbers in all.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent, and what it would buy.")
+@click.option("--why", default="none given", metavar="TEXT", help="Why, for the history.")
+@operator.by_option
 def replay(  # noqa: PLR0917 - click's options
     ids: tuple[UUID, ...],
     reason: str | None,
@@ -85,31 +87,37 @@ def replay(  # noqa: PLR0917 - click's options
     everything: bool,
     max_lookups: int | None,
     dry_run: bool,
+    why: str,
+    by: str | None,
 ) -> None:
     """Send dead letters to their queues again.
 
     Each is marked once the broker confirmed its message. One that is still wrong comes back as a new letter.
     What a letter buys is what its requests would buy now, if every call were answered: one whose key was
-    decided, or whose number has a record that is fresh enough, buys nothing.
+    decided, or whose number has a record that is fresh enough, buys nothing. Who did it and why is
+    kept, and what came of it.
     """
     from worker import bootstrap, config
     from worker.producing.pricing import Pricing
-    from worker.producing.replay import Cap
+    from worker.producing.replay import Cap, note_begin
     from worker.storage import dead_letters, engine
 
     chosen = bool(reason or task)
     if bool(ids) + chosen + everything != 1:
         raise click.UsageError("say which: --id, --reason and --task, or --all")
+    who = None if dry_run else operator.who(by)
     with operator.database() as database:
         wanted = [str(each) for each in ids] or engine.read(
             database, lambda to: dead_letters.ids(to, dead_letters.Which(reason=reason, task=task))
         )
         settings = config.load()
         cap = Cap(Pricing(bootstrap.rules(settings), bootstrap.intakes(settings)), max_lookups)
-        if dry_run:
+        if who is None:
             _tell_plan(database, wanted, cap)
-        else:
-            _replay(database, settings.broker_url, wanted, cap)
+            return
+        chosen_words = f"{len(ids)} chosen" if ids else _words(reason, task)
+        note_begin(database, who=who, why=operator.reason(why), chosen=chosen_words, most=max_lookups)
+        _replay(database, settings.broker_url, wanted, cap, who)
 
 
 def _tell_plan(database: Engine, wanted: Sequence[str], cap: Cap) -> None:
@@ -124,21 +132,29 @@ def _tell_plan(database: Engine, wanted: Sequence[str], cap: Cap) -> None:
     _tell_left(planned.left)
 
 
-def _replay(database: Engine, broker_url: str, wanted: Sequence[str], cap: Cap) -> None:
+def _replay(database: Engine, broker_url: str, wanted: Sequence[str], cap: Cap, who: str) -> None:
     from worker.producing.producer import Producer
-    from worker.producing.replay import Replayed
+    from worker.producing.replay import Replayed, note_end
     from worker.producing.replay import replay as send_again
 
-    done = Replayed()
+    done, stopped = Replayed(), True
     try:
         with Producer(broker_url) as producer:
             for part in send_again(database, producer, wanted, cap):
                 done.add(part)
+        stopped = False
     finally:
         click.echo(f"sent {counted(len(done.sent), 'letter')} again, {_price(done)}")
+        note_end(database, done, who=who, letters=len(wanted), stopped=stopped)
     _tell_left(done.left)
     if gone := len(wanted) - len(done.sent) - len(done.left):
         click.echo(f"passed over {gone:,}: not there, or sent again before")
+
+
+def _words(reason: str | None, task: str | None) -> str:
+    """Which letters, for the history."""
+    named = {"task": task, "contains": reason}
+    return ", ".join(f"{name} {value!r}" for name, value in named.items() if value) or "all"
 
 
 def _price(replayed: Replayed) -> str:

@@ -19,7 +19,17 @@ from worker import logs
 from worker.errors import NotConfirmed, SettingsError
 from worker.producing.pricing import Pricing
 from worker.producing.producer import Producer
-from worker.producing.replay import NO_ARGUMENTS, NO_TASK, OVER_THE_CAP, Cap, Replayed, plan, replay
+from worker.producing.replay import (
+    NO_ARGUMENTS,
+    NO_TASK,
+    OVER_THE_CAP,
+    Cap,
+    Replayed,
+    note_begin,
+    note_end,
+    plan,
+    replay,
+)
 from worker.producing.showing import brief
 from worker.queues import TASKS
 from worker.storage import dead_letters, operator_actions
@@ -139,17 +149,17 @@ def send_again(its: Console, visit: Visit) -> Response:
         planned = plan(visit.site.database, ids, _cap(its, None))
         return _priced(visit, chosen, ids, found, planned, unsaid=True)
     selected = f"{len(ids)} chosen" if visit.forms("id") else chosen.words()
-    _write_down(visit, f"{why} (at most {cap:,} look-ups; {selected})")
+    database, who = visit.site.database, visit.principal.name
+    note_begin(database, who=who, why=why, chosen=selected, most=cap)
     done, fault = Replayed(), None
     try:
         with Producer(its.observing.broker_url) as producer:
-            for part in replay(visit.site.database, producer, ids, _cap(its, cap)):
+            for part in replay(database, producer, ids, _cap(its, cap)):
                 done.add(part)
     except (OperationalError, NotConfirmed, SettingsError, OSError) as exc:
         fault = type(exc).__name__
         log.warning("replay_stopped", error=fault)
-    outcome = f"{len(done.sent):,} of {len(ids):,} letters sent, at most {done.look_ups:,} look-ups"
-    _write_down(visit, outcome if fault is None else f"{outcome}; stopped, for the broker did not take them")
+    note_end(database, done, who=who, letters=len(ids), stopped=fault is not None)
     its.live.forget()
     return visit.render(
         "replayed.html",
@@ -240,18 +250,6 @@ def _reason(visit: Visit) -> str | None:
         return operator_actions.reason(" ".join(visit.form("why").split())[:500])
     except ValueError:
         return None
-
-
-def _write_down(visit: Visit, what: str) -> None:
-    visit.transact(
-        partial(
-            operator_actions.add,
-            who=visit.principal.name,
-            action="replay",
-            subject="dead letters",
-            reason=operator_actions.reason(what),
-        )
-    )
 
 
 def _whole(payload: Any) -> str:

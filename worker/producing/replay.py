@@ -5,6 +5,9 @@ worker recognises by its key. A message that is wrong still has a new id, so it 
 
 With a cap, letters are priced in the transaction that holds them, and one that would pass the cap stays;
 cheaper ones after it still go.
+
+It may spend money, so who replays what, why and under which cap is written down first, and what came of it
+last.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from worker.carrier.protocol import MAX_BATCH
 from worker.producing.pricing import Price, Pricing
 from worker.queues import TASKS
-from worker.storage import dead_letters, engine
+from worker.storage import dead_letters, engine, operator_actions
 from worker.storage.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
@@ -108,6 +112,35 @@ def replay(
             return done
 
         yield engine.transact(database, send)
+
+
+def note_begin(database: Engine, *, who: str, why: str, chosen: str, most: int | None) -> None:
+    """Write down who is about to replay which letters, why, and how many look-ups that may buy at most."""
+    cap = "without a cap" if most is None else _at_most(most)
+    _note(database, who, f"{why} ({cap}; {chosen})")
+
+
+def note_end(database: Engine, done: Replayed, *, who: str, letters: int, stopped: bool = False) -> None:
+    """Write down how many of these letters were sent; ``stopped``: a fault or a person ended it early."""
+    outcome = f"{len(done.sent):,} of {letters:,} letters sent, {_at_most(done.look_ups)}"
+    _note(database, who, f"{outcome}; stopped before its end" if stopped else outcome)
+
+
+def _at_most(look_ups: int) -> str:
+    return f"at most {look_ups:,} look-up{'' if look_ups == 1 else 's'}"
+
+
+def _note(database: Engine, who: str, what: str) -> None:
+    engine.transact(
+        database,
+        partial(
+            operator_actions.add,
+            who=who,
+            action="replay",
+            subject="dead letters",
+            reason=operator_actions.reason(what),
+        ),
+    )
 
 
 def plan(database: Engine, ids: Sequence[str], cap: Cap | None = None) -> Replayed:
