@@ -94,7 +94,7 @@ class QueueConsumer(Consumer):
                 task.parts for task in self.app.tasks.values() if isinstance(task, CheckTask)
             )
             made = parts()
-            self._feed = Feed(self, made)
+            self._feed = Feed(self, made, self.lanes())
             self.lane_control = made.lane_control
             self.lane_switch = LaneSwitch(self, self._feed, made.lane_control.stops)
             made.announce(self.lanes())

@@ -86,7 +86,7 @@ class BrokerConsumer(Protocol):
 class Feed:
     """Takes messages into lanes and settles them. One a process; outlives its connections."""
 
-    def __init__(self, consumer: BrokerConsumer, parts: Parts) -> None:
+    def __init__(self, consumer: BrokerConsumer, parts: Parts, works_for: Collection[Lane] = ()) -> None:
         self._consumer = consumer
         self._parts = parts
         self._lanes: dict[Lane, LaneRunner] = {}
@@ -100,7 +100,7 @@ class Feed:
         self._unread: deque[Waiter] = deque()
         self._parking = Parking(parts.pipeline.park)
         self._events = TaskEvents(consumer)
-        lanes.show_held(self._unsettled.by_lane)
+        lanes.show_held(self._unsettled.by_lane, works_for)
 
     # -- on the consumer's thread -------------------------------------------------------------
 

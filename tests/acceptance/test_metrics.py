@@ -52,7 +52,8 @@ def test_the_counts_are_those_of_the_ledger_and_the_fleet_is_upkeeps(here: Place
         assert its.sum("presend_events_confirmed_total") == len(decided)
         assert its.sum("presend_provider_request_seconds_count") == its.sum("presend_call_numbers_count")
         assert its.sum("presend_slots", lane=lane) == 8
-        assert its.sum("presend_messages_held", lane=lane) == 0
+        for name in ("presend_messages_held", "presend_messages_held_oldest_seconds"):
+            assert its.samples(name) == {frozenset({("lane", lane)}): 0}
         assert its.sum("presend_build_info", role=lane) == 1
         assert not numbers_in(its.text, numbers)
     assert seen["recharge"].sum("presend_messages_received_total") == 30

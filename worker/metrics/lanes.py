@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily
@@ -32,6 +32,7 @@ class _Lanes(Collector):
     def __init__(self) -> None:
         self.snapshots: list[tuple[Lane, Snapshot]] = []
         self.held: HeldNow | None = None
+        self.works_for: Collection[Lane] = ()
         REGISTRY.register(self)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -46,7 +47,8 @@ class _Lanes(Collector):
             for name, value in numbers.items():
                 families[name].add_metric([lane], value)
         if self.held is not None:
-            for of, held in self.held().items():
+            none: dict[Lane | None, Held] = dict.fromkeys(self.works_for, Held(0, 0.0))
+            for of, held in (none | dict(self.held())).items():
                 families["held"].add_metric([of or NO_LANE], held.messages)
                 families["oldest"].add_metric([of or NO_LANE], held.oldest_seconds)
         return families.values()
@@ -80,6 +82,6 @@ def hide(lane: Lane, snapshot: Snapshot) -> None:
         _lanes.snapshots.remove((lane, snapshot))
 
 
-def show_held(held: HeldNow | None) -> None:
-    """Show the messages this process holds, or none."""
-    _lanes.held = held
+def show_held(held: HeldNow, works_for: Collection[Lane]) -> None:
+    """Show the messages this process holds; of the lanes it works for also that it holds none."""
+    _lanes.held, _lanes.works_for = held, works_for
