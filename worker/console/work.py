@@ -58,13 +58,13 @@ def batch_page(visit: Visit) -> Response:
 
 def events_page(visit: Visit) -> Response:
     """Show what was decided lately by kind, the newest decisions, and the batches whose events wait."""
-    decided = visit.read(partial(reports.decisions, past=_LATELY))
+    decided, unsent = visit.read(partial(reports.decisions, past=_LATELY)), visit.read(reports.unsent)
     return visit.render(
         "events.html",
         decided=decided,
         total=sum(one.requests for one in decided),
         bound=reports.MOST_COUNTED,
-        unsent=visit.read(reports.unsent),
-        waiting=visit.read(partial(reports.unsent_batches, most=20)),
+        unsent=unsent,
+        waiting=visit.read(partial(reports.unsent_batches, most=20)) if unsent.batches else [],
         requests=visit.read(partial(reports.requests, most=40)),
     )

@@ -173,7 +173,8 @@ _BATCHES = text(f"""
 """)  # noqa: S608
 _BATCH = text(f"SELECT {_BATCH_COLUMNS} FROM lookup_batch WHERE id = CAST(:id AS uuid)")  # noqa: S608
 _UNSENT_BATCHES = text(f"""
-    SELECT {_BATCH_COLUMNS} FROM lookup_batch WHERE emitted_at IS NULL ORDER BY decided_at LIMIT :most
+    SELECT {_BATCH_COLUMNS} FROM lookup_batch
+    WHERE emitted_at IS NULL AND decided_at < now() - interval '1 second' ORDER BY decided_at LIMIT :most
 """)  # noqa: S608
 _REQUEST_COLUMNS = """
     lane, source, reference, attempt, msisdn, status, current_operator, target_operator, decision, reason,
@@ -276,7 +277,7 @@ def batch(connection: Connection, batch_id: str) -> BatchLine | None:
 
 
 def unsent_batches(connection: Connection, *, most: int) -> list[BatchLine]:
-    """Return the batches whose events are not confirmed, oldest first."""
+    """Return the batches that :func:`unsent` counts, oldest first."""
     return [_batch(row) for row in connection.execute(_UNSENT_BATCHES, {"most": most})]
 
 
