@@ -61,7 +61,7 @@ class Visit:
         return self.request.headers.get("hx-request") == "true"
 
     def query(self, name: str, default: str = "") -> str:
-        """Return a parameter of the address, without the characters that no text of ours holds."""
+        """Return a parameter of the address, the characters that no text of ours holds replaced."""
         return _clean(self.request.query_params.get(name, default))
 
     def form(self, name: str, default: str = "") -> str:
@@ -192,5 +192,5 @@ class Visit:
 
 
 def _clean(text: str) -> str:
-    """Postgres' text holds no NUL, and UTF-8 no half of a pair."""
-    return text.replace("\x00", "").encode("utf-8", "ignore").decode()
+    """Postgres' text holds no NUL, and UTF-8 no half of a pair: a replacement character stands for each."""
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
