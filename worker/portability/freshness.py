@@ -25,7 +25,7 @@ class Objection(StrEnum):
     LIVE_WANTED = "live_wanted"
     """A direct caller accepts no answer of this age."""
     ANOTHER_ATTEMPT = "another_attempt"
-    """The first answer did not help."""
+    """A later attempt of the same request: a stored answer is not taken."""
     SAID_TO_HAVE_MOVED = "said_to_have_moved"
     """The failure code says so, and the record names no other operator."""
     CHANNEL_FAILED = "channel_failed"
