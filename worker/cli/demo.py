@@ -24,7 +24,7 @@ _FULL, _QUICK = (2400, 22.0), (400, 5.0)
 
 _EPILOG = """\b
 Examples:
-  presend demo           a day in 22 seconds
+  presend demo           a day in about 22 seconds
   presend demo --keep    and everything stays up until Ctrl-C, to be looked at
 """
 
@@ -55,7 +55,7 @@ def demo(quick: bool, keep: bool, folder: Path | None, seed: int) -> None:
     staging.end_on_signals()
     place = places.prepare(folder)
     with place.held(), staging.told_from_the_log(place), ExitStack() as running:
-        console.print(f" A day of recharges and failed SMS, in {seconds:.0f} seconds\n")
+        console.print(f" A day of recharges and failed SMS, in about {seconds:.0f} seconds\n")
         traffic = day(seed, items)
         stage, settings = _set(console, place, running)
         with staging.step(console, "workers: recharge, sms, upkeep"):

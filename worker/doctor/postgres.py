@@ -29,7 +29,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield clock("PostgreSQL, clock", facts.at.timestamp() - asked - took / 2)
         revision, pending = migrations.current(database), migrations.pending(database)
         yield (
-            fail("PostgreSQL, tables", f"at revision {revision}", "run presend db upgrade")
+            fail(
+                "PostgreSQL, tables",
+                "no tables yet" if revision is None else f"at revision {revision}",
+                "run presend db upgrade",
+            )
             if pending
             else ok("PostgreSQL, tables", f"at revision {revision}")
         )
