@@ -59,6 +59,7 @@ def test_an_operators_shift(on_redis: Place, browser: Browser) -> None:
     expect(sms.locator("[data-figure=workers]")).to_have_text("1")
     expect(sms).to_contain_text("running")
     expect(page.locator("#chart canvas")).to_have_count(1)
+    expect(page.locator("#chart .u-value").last).to_have_text("0")  # without pointing at it
 
     page.get_by_role("link", name="Close the gate…").click()
     page.get_by_label("Reason").fill("prices change at noon")
@@ -169,5 +170,8 @@ def _check_every_page(page: Page, url: str) -> None:
         page.goto(url + path)
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        expect(page.locator(".who")).to_be_visible()
+        for entry in page.locator(".menu a").all():
+            expect(entry).to_be_in_viewport(ratio=1)
         shown = set(re.findall(r"\b([a-z_]+)\.[a-z_]+\b", page.inner_text("body")))
         assert not (shown & tables) - {"recharge", "sms"}, path

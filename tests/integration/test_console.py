@@ -148,6 +148,55 @@ def test_a_number_is_explained_by_post_masked_and_looking_at_it_is_written_down(
     assert mei.submit("/explain", page="/explain", mobile=number, at="yesterday").status_code == 422
 
 
+def test_a_refused_log_in_stands_in_the_trail_and_what_may_be_a_password_does_not(console: Watched) -> None:
+    stranger = console.client()
+    for name in ("mei", "my-secret-password"):
+        refused = stranger.submit("/log-in", page="/log-in", name=name, password="not that one")
+        assert refused.status_code == 403
+    query = (
+        "SELECT who, action, subject, reason FROM operator_action WHERE action = 'refuse_log_in' ORDER BY id"
+    )
+    assert [tuple(row) for row in console.rows(query)] == [
+        ("presend", "refuse_log_in", "operator mei", "from 192.0.2.1"),
+        ("presend", "refuse_log_in", "an unknown name", "from 192.0.2.1"),
+    ]
+    for _ in range(20):
+        stranger.submit("/log-in", page="/log-in", name="mei", password="not that one")
+    assert len(console.rows(query)) == 2 + 4, "what the throttle refuses is not written down"
+    chinese = console.client("otto").get("/trail", headers={"Accept-Language": "zh"}).text
+    assert ">登录被拒</span>" in chinese
+    assert "来自 192.0.2.1" in chinese
+    assert "角色：操作" in chinese
+
+
+def test_a_character_that_postgres_cannot_hold_is_replaced_where_it_can_be_seen(console: Watched) -> None:
+    console.client("mei").submit("/gate/close", page="/gate", reason="a\0b")
+    (closed,) = engine.read(console.database, gate.closed)
+    assert closed.reason == "a\ufffdb"
+
+
+def test_the_events_page_lists_the_batches_that_its_badge_counts(console: Watched) -> None:
+    now = datetime.now(UTC)
+
+    def decided(to: object) -> None:
+        outbox.add_batch(to, new_id(), lane=Lane.SMS, decided_at=now + timedelta(seconds=5), numbers=1)
+
+    engine.transact(console.database, decided)
+    otto = console.client("otto")
+    page = otto.get("/events").text
+    assert "all confirmed" in page
+    assert "waiting" not in page
+    engine.transact(
+        console.database,
+        lambda to: outbox.add_batch(
+            to, new_id(), lane=Lane.SMS, decided_at=now - timedelta(seconds=5), numbers=1
+        ),
+    )
+    page = otto.get("/events").text
+    assert "1 batch waits" in page
+    assert page.count(">waiting</span>") == 1
+
+
 def test_a_letter_is_shown_in_full_to_who_says_so(console: Watched) -> None:
     letter = DeadLetter(
         new_id(),

@@ -62,7 +62,7 @@ _OBJECTIONS = {
     "no_record": "nothing was known of it",
     "unknown": "the last answer was: unknown",
     "live_wanted": "a direct caller wants a live answer, if it accepts no age",
-    "another_attempt": "attempt {attempt}: the answer before did not help",
+    "another_attempt": "attempt {attempt}: a stored answer is not taken",
     "said_to_have_moved": "the failure code says that it moved",
     "channel_failed": "the record of {observed} names the channel that failed since",
     "old": "the record of {observed} was {age} old, more than {most}",
@@ -223,8 +223,8 @@ def _footing(story: Story) -> Iterator[str]:
         yield f"{counted(hidden, 'earlier dead letter')} with it: --json tells them"
     if story.letters_skimmed:
         yield (
-            f"in {counted(story.letters_skimmed, 'older dead letter')} it was looked for "
-            "as eleven plain digits only"
+            f"{counted(story.letters_skimmed, 'older dead letter')} searched for its plain digits only, "
+            "not as +86 or with blanks or dashes: presend dead list --replayed shows all"
         )
 
 

@@ -26,6 +26,7 @@ def log_in(visit: Visit) -> Response:
     with visit.attempt(subject=name) as attempt:
         stored = visit.read(partial(operators.password_hash, name=name))
         if not passwords.right(password, stored):
+            visit.transact(partial(operators.log_in_refused, name=name, address=visit.address))
             return visit.render("log_in.html", status=403, wrong=True, name="")
         attempt.succeeded()
     visit.transact(partial(operators.logged_in, name=name, address=visit.address))

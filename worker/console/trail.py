@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from typing import Any
 
 from starlette.responses import Response
 
@@ -20,9 +22,20 @@ _SUBJECTS = (
     "a mobile number",
     "number",
     "operator",
+    "an unknown name",
     "account",
 )
 """What subjects begin with; the rest is a name."""
+_REASONS = {
+    "from": re.compile(r"from (?P<address>\S+)"),
+    "role": re.compile(r"role (?P<role>view|act)"),
+    "by_hand": re.compile(r"by hand"),
+    "new_one": re.compile(r"a new one was set"),
+    "arguments": re.compile(r"its arguments, unmasked"),
+    "story": re.compile(r"its story, unmasked"),
+    "none_given": re.compile(r"none given"),
+}
+"""Reasons that presend wrote by itself, by the keys of their texts; any other one is a person's words."""
 
 
 def page(visit: Visit) -> Response:
@@ -41,7 +54,7 @@ def page(visit: Visit) -> Response:
     older = visit.to("/trail", who=who, action=action, before=written_moment(shown[-1].at)) if more else None
     return visit.render(
         "trail.html",
-        actions=[(one, *_subject(one.subject)) for one in shown],
+        actions=[(one, *_subject(one.subject), _reason(visit, one.reason)) for one in shown],
         who=who,
         action=action,
         known=visit.read(operator_actions.kinds),
@@ -56,3 +69,14 @@ def _subject(subject: str) -> tuple[str, str]:
         if subject == kind or subject.startswith(f"{kind} "):
             return kind.replace(" ", "_"), subject[len(kind) + 1 :]
     return "", subject
+
+
+def _reason(visit: Visit, reason: str) -> str:
+    """Why it was done, in the visitor's language as far as the words are presend's."""
+    for key, pattern in _REASONS.items():
+        if (found := pattern.fullmatch(reason)) is not None:
+            values: dict[str, Any] = found.groupdict()
+            if "role" in values:
+                values["role"] = visit.say(f"role.{values['role']}")
+            return visit.say(f"own_reason.{key}", **values)
+    return reason

@@ -21,7 +21,8 @@ class OperatorAction:
     at: datetime
     # a person's login name, or which part of presend
     who: str
-    # close, open, pause, resume, erase, what is done to accounts and operators, and what the console shows
+    # close, open, pause, resume, erase, replay, what is done to accounts and operators, log-ins and those
+    # refused, and what the console shows
     action: str
     # what it was done to: "gate of …", "lane …", "account …", never a number
     subject: str

@@ -54,6 +54,7 @@ _ADD = text("""
 _ALL = text(f"SELECT {_COLUMNS} FROM console_operator ORDER BY name")  # noqa: S608 - the columns are ours
 _FIND = text(f"SELECT {_COLUMNS} FROM console_operator WHERE name = :name")  # noqa: S608
 _HASH = text("SELECT password_hash FROM console_operator WHERE name = :name AND disabled_at IS NULL")
+_KNOWN = text("SELECT EXISTS (SELECT FROM console_operator WHERE name = :name)")
 _LOGGED_IN = text("UPDATE console_operator SET last_log_in_at = now() WHERE name = :name")
 _SET_PASSWORD = text("UPDATE console_operator SET password_hash = :password_hash WHERE name = :name")
 _SET_DISABLED = text("""
@@ -101,6 +102,18 @@ def logged_in(connection: Connection, name: str, *, address: str) -> None:
     """Write down that somebody logged in."""
     connection.execute(_LOGGED_IN, {"name": name})
     _write_down(connection, name, "log_in", name, f"from {address}")
+
+
+def log_in_refused(connection: Connection, name: str, *, address: str) -> None:
+    """Write down that a password was wrong; a name that no operator has is not kept: it may be a password."""
+    known = connection.execute(_KNOWN, {"name": name}).scalar_one()
+    operator_actions.add(
+        connection,
+        who="presend",
+        action="refuse_log_in",
+        subject=f"operator {name}" if known else "an unknown name",
+        reason=f"from {address}",
+    )
 
 
 def set_password(connection: Connection, name: str, password_hash: str, *, by: str) -> None:

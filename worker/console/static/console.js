@@ -33,14 +33,14 @@
         { ...axis, size: 54, values: (_plot, splits) => splits.map(rate) },
       ],
       series: [
-        { value: (_plot, at) => (at == null ? "–" : second(at)), label: place.dataset.time },
+        { value: (plot, at) => second(at ?? plot.data[0].at(-1)), label: place.dataset.time },
         ...names.map((label, at) => ({
           label,
           stroke: colour(`--series-${at + 1}`),
-          width: at === names.length - 1 ? 1.5 : 2,
+          width: [4, 2, 1][at] ?? 1.5, // where lanes are even, the thinner stands on the wider
           dash: at === names.length - 1 ? [5, 4] : undefined,
           points: { show: false },
-          value: (_plot, value) => rate(value),
+          value: (plot, value, series, index) => rate(index == null ? plot.data[series].at(-1) : value),
         })),
       ],
     }, figures, place);
