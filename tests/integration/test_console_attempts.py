@@ -219,7 +219,7 @@ def _state(console: Watched) -> list[Any]:
             "SELECT id, replayed_at FROM dead_letter",
             "SELECT count(*) FROM check_request",
             "SELECT name, role, password_hash, disabled_at FROM console_operator ORDER BY 1",
-            "SELECT who, action, subject FROM operator_action WHERE action NOT IN ('log_in', 'refuse_log_in') ORDER BY id",
+            "SELECT who, action, subject FROM operator_action WHERE action !~ 'log_in' ORDER BY id",
         )
     ]
 
