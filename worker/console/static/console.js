@@ -37,8 +37,8 @@
         ...names.map((label, at) => ({
           label,
           stroke: colour(`--series-${at + 1}`),
-          width: [4, 2, 1][at] ?? 1.5, // where lanes are even, the thinner stands on the wider
-          dash: at === names.length - 1 ? [5, 4] : undefined,
+          width: at === names.length - 1 ? 1.5 : 2.5,
+          dash: [[], [12, 12], [3, 9], [5, 4]][at], // where lanes are even, each shows through the gaps of the next
           points: { show: false },
           value: (plot, value, series, index) => rate(index == null ? plot.data[series].at(-1) : value),
         })),
