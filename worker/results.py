@@ -31,6 +31,8 @@ end
 """One command for a batch: as two for each result, redis-py would take longer over them than Redis does."""
 _DEADLINE_SECONDS = 0.5
 _AT_ONCE = 1000
+_AT_ONCE_BYTES = 1024
+"""Redis says no more than that it was done; redis-py's 64 kB, each cut to that, left holes in the heap."""
 _LEAVE_ALONE_SECONDS = 5.0
 """After a failure Redis is not tried again for so long: a dead one must cost no batch its time-out."""
 
@@ -57,6 +59,7 @@ class ResultWriter:
             socket_timeout=_DEADLINE_SECONDS,
             socket_connect_timeout=_DEADLINE_SECONDS,
             retry=Retry(NoBackoff(), 1),
+            socket_read_size=_AT_ONCE_BYTES,
         )
         self._keep_seconds = keep_seconds
         self._clock = clock

@@ -87,12 +87,13 @@ class _Transport:
     def having_timeout(self, _timeout: float | None) -> Iterator[_Transport]:
         yield self
 
-    def recv(self, most: int) -> bytes:
+    def recv_into(self, buffer: memoryview) -> int:
         piece = self._left or next(self._pieces, b"")
         if not piece:
             raise BlockingIOError
-        self._left = piece[most:]
-        return piece[:most]
+        size = min(len(buffer), len(piece))
+        buffer[:size], self._left = piece[:size], piece[size:]
+        return size
 
     def read_frame(self) -> tuple[int, int, bytes]:
         head = self._exactly(7)

@@ -21,6 +21,10 @@ from typing import Any
 
 import httpcore
 
+_AT_ONCE = 8192
+"""Octets: an answer for one number fits, one for 1000 takes some twenty. httpcore's pieces of 64 kB, each cut
+to what came, left holes in the heap."""
+
 _here = threading.local()
 
 
@@ -129,7 +133,7 @@ class DeadlineStream(httpcore.NetworkStream):
         del timeout
         if self._held:
             self._send()
-        return self._stream.read(max_bytes, _to_answer())
+        return self._stream.read(min(max_bytes, _AT_ONCE), _to_answer())
 
     def _send(self) -> None:
         request, self._held = b"".join(self._held), []

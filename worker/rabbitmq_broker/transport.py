@@ -56,6 +56,8 @@ class Connection(pyamqp.Connection):
     _arrived = b""
     # where the next frame begins in it
     _at = 0
+    # what the socket is read into: a new piece for each read, cut to what came, would leave holes in the heap
+    _buffer = memoryview(b"")
 
     def connect(self, callback: Any = None) -> Any:
         """See py-amqp."""
@@ -75,8 +77,10 @@ class Connection(pyamqp.Connection):
         return True
 
     def _receive(self, socket: Any) -> None:
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_AT_ONCE))
         try:
-            data = socket.recv(_AT_ONCE)
+            size = socket.recv_into(self._buffer)
         except TimeoutError:
             raise
         except BlockingIOError:
@@ -84,10 +88,10 @@ class Connection(pyamqp.Connection):
         except OSError:
             self.transport.connected = False
             raise
-        if not data:
+        if not size:
             self.transport.connected = False
             raise OSError("the broker closed the connection")
-        self._arrived, self._at = self._arrived[self._at :] + data, 0
+        self._arrived, self._at = self._arrived[self._at :] + self._buffer[:size], 0
 
     def _dispatch(self) -> bool:
         """Give deliveries to whom they concern, up to an answer; whether anything was given.
