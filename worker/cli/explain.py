@@ -190,7 +190,7 @@ def _heading(story: Story, *, now_asked: bool) -> Any:
         head.append(_what(record), style="bold")
         head.append(f"\n{'':16}observed {local(record.observed_at)}, {_age(story.at, record.observed_at)}")
         if record.changed_at is not None:
-            head.append(f"; first seen there {local(record.changed_at)}")
+            head.append(f"\n{'':16}first seen there {local(record.changed_at)}")
     if story.being_bought is not None:
         head.append(f"\n{'':16}a call sent {local(story.being_bought.sent_at)} is buying it", style="yellow")
     head.append("\n")
