@@ -208,6 +208,29 @@ def test_numbers_let_go_are_free_and_their_call_stays(stores: Stores) -> None:
     assert stores.in_flight() == {A: an_id(2)}, "a number that another call holds by now stays with it"
 
 
+def test_an_overtaken_number_that_is_let_go_is_its_first_call_s_again(stores: Stores) -> None:
+    one, other = stores.process(), stores.process()
+    first = a_call(stores, 1)
+    claim(one, first, A, B)
+    claim(other, a_call(stores, 2, lane=Lane.RECHARGE), A, C, overtaken=[A])
+    other.let_go(an_id(2), [A, C], forget_call=True)
+    assert stores.in_flight() == {A: an_id(1), B: an_id(1)}
+    claim(other, a_call(stores, 3, lane=Lane.RECHARGE), A, C, overtaken=[A])
+    one.settle(a_settlement(stores, 1, ended=[EndedCall(first, [A, B], ANSWERED, stores.now(), 2)]))
+    other.let_go(an_id(3), [A], forget_call=False)
+    assert stores.in_flight() == {C: an_id(3)}, "its first call has ended"
+
+
+def test_a_dead_call_names_a_number_once_that_was_taken_over_and_given_back(stores: Stores) -> None:
+    one, other = stores.process(), stores.process()
+    claim(one, a_call(stores, 1), A, B)
+    claim(other, a_call(stores, 2, lane=Lane.RECHARGE), A, C, overtaken=[A])
+    other.let_go(an_id(2), [A], forget_call=False)
+    stores.pass_time(21)
+    other.give_up_dead_calls()
+    assert stores.calls()[an_id(1)][4] == [A, B]
+
+
 def test_a_call_that_is_forgotten_gives_its_budget_back_once(stores: Stores) -> None:
     store = stores.process(Budget(9))
     claim(store, a_call(stores, 1), A, B)

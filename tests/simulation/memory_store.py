@@ -154,6 +154,7 @@ class MemoryStore:
 
     def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
         def work() -> None:
+            self._give_back(call_id, msisdns)
             self._release(call_id, msisdns)
             if forget_call:
                 self._settle_budget(call_id, 0)
@@ -330,7 +331,7 @@ class MemoryStore:
                 if holder == call_id
             ]
             tables.calls[call_id].outcome = "lost"
-            tables.calls[call_id].unanswered = sorted(held + taken) or None
+            tables.calls[call_id].unanswered = sorted({*held, *taken}) or None
         let_go = [
             msisdn
             for msisdn, (holder, until) in tables.in_flight.items()
@@ -420,6 +421,17 @@ class MemoryStore:
         for msisdn in msisdns:
             if self._holder(msisdn) == call_id:
                 del self.tables.in_flight[msisdn]
+
+    def _give_back(self, call_id: str, msisdns: Iterable[str]) -> None:
+        """Let an overtaken number be its call's again, where that goes on."""
+        mine = self.tables.calls.get(call_id)
+        if mine is None:
+            return
+        came_from = dict(zip(mine.overtaken or (), mine.overtaken_from or (), strict=True))
+        for msisdn in msisdns:
+            before = self.tables.calls.get(came_from.get(msisdn, ""))
+            if self._holder(msisdn) == call_id and before is not None and before.outcome == "calling":
+                self.tables.in_flight[msisdn] = (before.call.id, before.until)
 
     def _discard(self, call_id: str) -> None:
         row = self.tables.calls.get(call_id)

@@ -101,7 +101,7 @@ _GIVE_UP = text("""
         UPDATE lookup_call c SET outcome = 'lost', unanswered = (
             SELECT array_agg(msisdn ORDER BY msisdn) FROM (
                 SELECT f.msisdn FROM in_flight f WHERE f.call_id = c.id
-                UNION ALL
+                UNION
                 SELECT taken.msisdn
                 FROM lookup_call o, unnest(o.overtaken, o.overtaken_from) AS taken(msisdn, call_id)
                 WHERE o.overtaken_from @> ARRAY[c.id] AND taken.call_id = c.id
@@ -129,8 +129,18 @@ _CLOSE = text("""
     WHERE id = CAST(:id AS uuid)
 """)
 
+# What was taken over from a call that goes on is its again: it may be answered, and nobody else is to buy it.
 _RELEASE = text("""
-    DELETE FROM in_flight WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:call_id AS uuid)
+    WITH given_back AS (
+        UPDATE in_flight f SET call_id = c.id, until = c.until, taken_from = NULL
+        FROM lookup_call c
+        WHERE f.msisdn = ANY(CAST(:msisdns AS bigint[])) AND f.call_id = CAST(:call_id AS uuid)
+            AND c.id = f.taken_from AND c.outcome = 'calling'
+        RETURNING f.msisdn
+    )
+    DELETE FROM in_flight
+    WHERE msisdn = ANY(CAST(:msisdns AS bigint[])) AND call_id = CAST(:call_id AS uuid)
+        AND msisdn NOT IN (SELECT msisdn FROM given_back)
 """)
 
 _DISCARD = text("DELETE FROM lookup_call WHERE id = CAST(:id AS uuid) AND outcome = 'calling'")
@@ -191,7 +201,10 @@ def close_call(connection: Connection, ended: EndedCall) -> None:
 
 
 def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:
-    """Let go of numbers a call held; numbers overtaken by another call stay with it."""
+    """Let go of numbers a call held, and need not ask for.
+
+    One that another call has overtaken stays with it; one that this call has overtaken goes back.
+    """
     connection.execute(_RELEASE, {"call_id": call_id, "msisdns": array(msisdns)})
 
 

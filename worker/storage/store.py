@@ -101,7 +101,7 @@ class Store(Protocol):
         """
 
     def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
-        """Let go of numbers that need not be bought after all."""
+        """Let go of numbers that need not be bought after all; overtaken ones go back to their calls."""
 
     def split(self, call: Call, msisdns: Sequence[str], *, from_id: str) -> set[str]:
         """Name a further call for some of the numbers that ``from_id`` holds; return those it still held.
