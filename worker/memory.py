@@ -17,19 +17,21 @@ _FEW_COLLECTIONS = 50_000
 """New objects until garbage is looked for; Python's 700 are 30 messages, none of which leave any."""
 
 
-def settle_down() -> None:
+def settle_down(*, collecting_rarely: bool = True) -> None:
     """Prepare for a long life; call it with everything imported and before threads start.
 
     No collection looks through the modules again, so a full one takes milliseconds instead of a tenth of a
     second. Threads share one heap, which costs nothing where Python lets one of them run at a time: with a
-    heap each (glibc's default), what one frees is no room for the others.
+    heap each (glibc's default), what one frees is no room for the others. ``collecting_rarely`` is for who
+    handles messages, which leave no garbage; connections opened as a matter of course leave much.
     """
     with suppress(AttributeError):
         _C.mallopt(_M_ARENA_MAX, 1)
         _C.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_FEW_COLLECTIONS)
+    if collecting_rarely:
+        gc.set_threshold(_FEW_COLLECTIONS)
 
 
 def let_go() -> None:
