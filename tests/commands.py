@@ -17,11 +17,16 @@ from tests import nursery
 T = TypeVar("T")
 APIKEY = "7c11272au708345c834b8ue81ac78972"
 _SECONDS = 60.0
+_SIZE = {"COLUMNS", "LINES"}
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment with no settings but these, ``broker_url=...``; no process is scraped."""
-    rest = {name: value for name, value in os.environ.items() if not name.startswith("PRESEND_")}
+    """This process's environment with no settings but these, ``broker_url=...``; no process is scraped.
+
+    Nor is there a terminal's size, which pytest gives its processes.
+    """
+    ours = (name for name in os.environ if not name.startswith("PRESEND_") and name not in _SIZE)
+    rest = {name: os.environ[name] for name in ours}
     settings = {"metrics_port": "0"} | settings
     return rest | {f"PRESEND_{name.upper()}": value for name, value in settings.items()}
 
