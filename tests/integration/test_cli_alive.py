@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -53,15 +53,15 @@ def test_a_process_that_serves_metrics_is_alive_and_one_that_is_gone_is_not() ->
 
 
 @pytest.mark.parametrize(
-    ("says", "why"),
+    ("says", "value", "why"),
     [
-        (HELD.format(899), None),
-        (HELD.format(901), "lane sms has held a message for 901 s"),
-        (REFRESHED.format(time.time()), None),
-        (REFRESHED.format(1), "upkeep has looked at nothing for"),
+        (HELD, lambda: 899, None),
+        (HELD, lambda: 901, "lane sms has held a message for 901 s"),
+        (REFRESHED, time.time, None),
+        (REFRESHED, lambda: 1, "upkeep has looked at nothing for"),
     ],
-    ids=["held for a while", "held too long", "just looked", "looked long ago"],  # the same in each process
+    ids=["held for a while", "held too long", "just looked", "looked long ago"],
 )
-def test_what_makes_no_progress_is_stuck(says: str, why: str | None) -> None:
-    found = stuck(says)
+def test_what_makes_no_progress_is_stuck(says: str, value: Callable[[], float], why: str | None) -> None:
+    found = stuck(says.format(value()))
     assert found is None if why is None else str(found).startswith(why)
