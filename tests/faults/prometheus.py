@@ -90,7 +90,7 @@ class Prometheus:
         return bool(self.query(f'ALERTS{{alertname="{alert}",alertstate="firing"{matchers}}}'))
 
     def _ask(self, what: str, **parameters: object) -> Any:
-        body = urllib.parse.urlencode(parameters).encode()
+        body = urllib.parse.urlencode(parameters).encode() or None  # what takes no parameters wants GET
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.port}/api/v1/{what}", body, timeout=30
         ) as answer:
