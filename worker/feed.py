@@ -351,8 +351,7 @@ class Feed:
             if delivery.wants_result and not delivery.many:
                 delivery.wants_result = False
                 results.append(TaskResult(delivery.id, value=check_data(row)))
-        if results:
-            self._parts.results.write(results)
+        self._parts.results.write(results)
 
     def _settle(self, outcome: BatchOutcome) -> None:
         """Settle a batch's items; messages whose last item this was get what result is due, and their ack."""
