@@ -9,7 +9,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 HEAD_SECONDS = 30.0
-"""From a connection's begin, or the first octets of its next request, to the end of the head."""
+"""From a connection's begin, or the answer before, to the end of the head."""
 SILENCE_SECONDS = 30.0
 """Between two pieces of a body: a slow line may take as long as it needs for the whole."""
 ENDING_SECONDS = 1.0
@@ -30,9 +30,9 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         self._wait()
 
-    def data_received(self, data: bytes) -> None:
-        """Wait for what is still to come."""
-        super().data_received(data)
+    def handle_events(self) -> None:
+        """Wait for what is still to come, also behind a request that was answered just now."""
+        super().handle_events()
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
