@@ -60,7 +60,7 @@ def test_a_replay_buys_no_more_than_its_cap(on_redis: Place) -> None:
         assert here.messages_left() == {}, "a price sends nothing"
         done = mei.submit("/dead/replay", page="/dead", cap=str(CAP), why="the provider is well again")
         assert _figures(done.text) == [650, 300, 350]
-        assert "250 letters stay: its look-ups would pass the cap" in done.text
+        assert "250 letters stay: their look-ups would pass the cap" in done.text
 
         rows = here.decided(150 + 300 + 100, seconds=40)
         eventually(lambda: here.count("dead_letter") == 1200, "the wrong ones back as new letters")

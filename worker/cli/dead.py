@@ -28,7 +28,7 @@ _task = click.option("--task", metavar="TASK", help="Only those of this task, e.
 @click.group(
     "dead",
     short_help="List dead letters, and send them again.",
-    epilog='\b\nExample:\n  presend dead list\n  presend dead replay --reason "never answered"\n',
+    epilog='\b\nExample:\n  presend dead list\n  presend dead replay --reason "answers lost"\n',
 )
 def dead() -> None:
     """Dead letters: items presend could not take, kept with the reason."""
@@ -64,7 +64,7 @@ def list_(reason: str | None, task: str | None, replayed: bool, limit: int, as_j
 
 @dead.command(
     epilog="\b\nExamples:\n  presend dead replay --all --dry-run\n"
-    "  presend dead replay --reason 'never answered' --max-lookups 300\n"
+    "  presend dead replay --reason 'answers lost' --max-lookups 300\n"
     "  presend dead replay --id 0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a55 --why 'mended' --by mei\n"
 )
 @click.option("--id", "ids", multiple=True, type=click.UUID, help="Only this one (repeatable).")
@@ -110,6 +110,10 @@ def replay(  # noqa: PLR0917 - click's options
         wanted = [str(each) for each in ids] or engine.read(
             database, lambda to: dead_letters.ids(to, dead_letters.Which(reason=reason, task=task))
         )
+        if not wanted:
+            which = f" ({_words(reason, task)}): presend dead list shows what there is" if chosen else ""
+            click.echo(f"no letters to send again{which}")
+            return
         settings = config.load()
         cap = Cap(Pricing(bootstrap.rules(settings), bootstrap.intakes(settings)), max_lookups)
         if who is None:

@@ -32,7 +32,7 @@ _AT_ONCE = 100
 
 NO_TASK = "its message named no task of presend's"
 NO_ARGUMENTS = "its body is not a task's arguments"
-OVER_THE_CAP = "its look-ups would pass the cap"
+OVER_THE_CAP = "their look-ups would pass the cap"
 
 
 class Sends(Protocol):
