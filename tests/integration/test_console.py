@@ -17,6 +17,7 @@ from worker.storage.dead_letters import DeadLetter
 from worker.storage.ids import new_id
 from worker.storage.operators import Role
 from worker.storage.postgres_store import PostgresStore
+from worker.storage.statements import Statement, run
 
 
 @pytest.fixture
@@ -81,6 +82,10 @@ def test_a_role_counts_at_once_and_a_disabled_operator_is_out(console: Watched) 
     assert refused.status_code == 403
 
 
+def undelivered(decided_at: datetime, *, numbers: int) -> Statement[None]:
+    return outbox.adding(new_id(), lane=Lane.SMS, decided_at=decided_at, numbers=numbers, with_changes=True)
+
+
 def test_the_overview_shows_processes_calls_spend_and_what_is_stuck(console: Watched) -> None:
     store = PostgresStore(console.database, daily=Budget(1000))
     store.announce([Lane.SMS])
@@ -91,12 +96,16 @@ def test_the_overview_shows_processes_calls_spend_and_what_is_stuck(console: Wat
 
     def happened(to: object) -> None:
         ended = call(now - timedelta(minutes=2), 3)
-        stored_calls.open_and_claim(to, ended, ["13800000001", "13800000002", "13800000003"], overtaken=())
-        stored_calls.close_call(
-            to, EndedCall(ended, ["13800000001", "13800000002", "13800000003"], "answered", now, 2)
+        numbers = ["13800000001", "13800000002", "13800000003"]
+        run(to, stored_calls.claiming(ended, numbers, overtaken=()))
+        run(to, stored_calls.closing(EndedCall(ended, numbers, "answered", now, 2)))
+        run(to, stored_calls.claiming(call(now, 5), [f"1380000001{n}" for n in range(5)], overtaken=()))
+        run(
+            to,
+            outbox.adding(
+                new_id(), lane=Lane.SMS, decided_at=now - timedelta(minutes=1), numbers=3, with_changes=True
+            ),
         )
-        stored_calls.open_and_claim(to, call(now, 5), [f"1380000001{n}" for n in range(5)], overtaken=())
-        outbox.add_batch(to, new_id(), lane=Lane.SMS, decided_at=now - timedelta(minutes=1), numbers=3)
 
     engine.transact(console.database, happened)
     store._presence.require()
@@ -179,7 +188,12 @@ def test_the_events_page_lists_the_batches_that_its_badge_counts(console: Watche
     now = datetime.now(UTC)
 
     def decided(to: object) -> None:
-        outbox.add_batch(to, new_id(), lane=Lane.SMS, decided_at=now + timedelta(seconds=5), numbers=1)
+        run(
+            to,
+            outbox.adding(
+                new_id(), lane=Lane.SMS, decided_at=now + timedelta(seconds=5), numbers=1, with_changes=True
+            ),
+        )
 
     engine.transact(console.database, decided)
     otto = console.client("otto")
@@ -188,8 +202,11 @@ def test_the_events_page_lists_the_batches_that_its_badge_counts(console: Watche
     assert "waiting" not in page
     engine.transact(
         console.database,
-        lambda to: outbox.add_batch(
-            to, new_id(), lane=Lane.SMS, decided_at=now - timedelta(seconds=5), numbers=1
+        lambda to: run(
+            to,
+            outbox.adding(
+                new_id(), lane=Lane.SMS, decided_at=now - timedelta(seconds=5), numbers=1, with_changes=True
+            ),
         ),
     )
     page = otto.get("/events").text

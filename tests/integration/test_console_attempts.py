@@ -17,6 +17,7 @@ from tests.web_client import WebClient, form_token
 from worker.portability.requests import Lane
 from worker.storage import dead_letters, engine, operator_actions, outbox, web_sessions
 from worker.storage.dead_letters import DeadLetter
+from worker.storage.statements import run
 
 LETTER = "0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a55"
 BATCH = "0198c5a2-6f1e-7c3d-9a55-0c1b6f6d2a56"
@@ -197,7 +198,7 @@ def _seed(to: Connection) -> None:
     letter = DeadLetter(LETTER, SCRIPT, arguments, f"{SCRIPT} {IMAGE}", SCRIPT, now)
     dead_letters.add(to, [letter])
     operator_actions.add(to, who="ann", action=SCRIPT, subject=IMAGE, reason=SCRIPT)
-    outbox.add_batch(to, BATCH, lane=Lane.SMS, decided_at=now, numbers=1)
+    run(to, outbox.adding(BATCH, lane=Lane.SMS, decided_at=now, numbers=1, with_changes=True))
     to.execute(
         text("""
             INSERT INTO check_request (source, lane, reference, attempt, msisdn, status, current_operator,

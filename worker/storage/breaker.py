@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from worker.portability.requests import Lane
+from worker.storage.statements import Statement
 
 PROBING_AFTER = 2
 """Lost calls in a row after which a lane asks for one number only."""
@@ -80,10 +81,10 @@ _ANSWERED = text("DELETE FROM lane_breaker WHERE account = :account AND lane = :
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 30.0
 
 
-def read(connection: Connection, account: str, lane: Lane) -> Breaker | None:
-    """Return the lane's breaker, or None while calls succeed."""
-    row = connection.execute(_READ, {"account": account, "lane": lane.value}).one_or_none()
-    return None if row is None else Breaker(*row)
+def reading(account: str, lane: Lane) -> Statement[Breaker | None]:
+    """Read the lane's breaker; None while calls succeed."""
+    values = {"account": account, "lane": lane.value}
+    return Statement(_READ, values, lambda rows: Breaker(*rows[0]) if rows else None)
 
 
 def failing(connection: Connection) -> list[FailingLane]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from worker.portability.requests import Lane
+from worker.storage import statements
 from worker.storage.arrays import array
+from worker.storage.statements import Statement
 
 ANSWERED, REFUSED, LOST = "answered", "refused", "lost"
 
@@ -155,10 +158,8 @@ def split(connection: Connection, call: Call, msisdns: Collection[str], *, from_
     return {str(msisdn) for (msisdn,) in connection.execute(_SPLIT, parameters)}
 
 
-def open_and_claim(
-    connection: Connection, call: Call, msisdns: Collection[str], *, overtaken: Collection[str]
-) -> set[str]:
-    """Name a call and hold its numbers; return those that are ours, the others are in flight elsewhere.
+def claiming(call: Call, msisdns: Collection[str], *, overtaken: Collection[str]) -> Statement[set[str]]:
+    """Name a call and hold its numbers; says which are ours, the others are in flight elsewhere.
 
     ``overtaken`` numbers are taken over from whoever holds them. Where none is ours, no call is named.
     """
@@ -167,10 +168,13 @@ def open_and_claim(
         "overtaken": array(overtaken),
         "numbers": len(msisdns),
     }
-    claimed = connection.execute(_OPEN_AND_CLAIM, parameters).all()
-    if claimed[0].claimed == len(msisdns):
-        return set(msisdns)
-    return {str(msisdn) for _, msisdn in claimed if msisdn is not None}
+
+    def held(claimed: list[Any]) -> set[str]:
+        if claimed[0][0] == len(msisdns):
+            return set(msisdns)
+        return {str(msisdn) for _, msisdn in claimed if msisdn is not None}
+
+    return Statement(_OPEN_AND_CLAIM, parameters, held)
 
 
 def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datetime]:
@@ -184,20 +188,18 @@ def give_up(connection: Connection, *, gone: Collection[int]) -> int:
     return connection.execute(_GIVE_UP, {"gone": list(gone)}).rowcount
 
 
-def close_call(connection: Connection, ended: EndedCall) -> None:
+def closing(ended: EndedCall) -> Statement[None]:
     """Say how a call ended, and let go of the numbers it held."""
-    connection.execute(
-        _CLOSE,
-        {
-            "id": ended.call.id,
-            "outcome": ended.outcome,
-            "answered_at": ended.answered_at,
-            "numbers": ended.call.numbers,
-            "billed": ended.billed,
-            "unanswered": sorted(int(msisdn) for msisdn in ended.unanswered) or None,
-            "msisdns": array(ended.msisdns),
-        },
-    )
+    values = {
+        "id": ended.call.id,
+        "outcome": ended.outcome,
+        "answered_at": ended.answered_at,
+        "numbers": ended.call.numbers,
+        "billed": ended.billed,
+        "unanswered": sorted(int(msisdn) for msisdn in ended.unanswered) or None,
+        "msisdns": array(ended.msisdns),
+    }
+    return Statement(_CLOSE, values, statements.nothing)
 
 
 def release(connection: Connection, call_id: str, msisdns: Collection[str]) -> None:

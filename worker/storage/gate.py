@@ -14,7 +14,8 @@ from hashlib import sha256
 
 from sqlalchemy import Connection, text
 
-from worker.storage import operator_actions
+from worker.storage import operator_actions, statements
+from worker.storage.statements import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,12 @@ def account_id(provider_url: str, apikey: str) -> str:
 
 def read(connection: Connection, account: str) -> ClosedGate | None:
     """Return the gate that keeps this account from buying, or None while it may."""
-    row = connection.execute(_READ, {"account": account}).one_or_none()
-    return None if row is None else ClosedGate(*row)
+    return statements.run(connection, reading(account))
+
+
+def reading(account: str) -> Statement[ClosedGate | None]:
+    """The statement of :func:`read`."""
+    return Statement(_READ, {"account": account}, lambda rows: ClosedGate(*rows[0]) if rows else None)
 
 
 def closed(connection: Connection) -> list[ClosedGate]:

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, text
 
 from worker.portability.records import AnsweredFrom, CheckedRequest, Status
 from worker.portability.requests import Lane, RequestKey
+from worker.storage import statements
 from worker.storage.arrays import array, columns
+from worker.storage.statements import Statement
 
 _COLUMNS = ", ".join(CheckedRequest.__struct_fields__)
 
@@ -61,33 +63,34 @@ _OF_NUMBER = text(f"""
 
 def find(connection: Connection, keys: Collection[RequestKey]) -> dict[RequestKey, CheckedRequest]:
     """Return the rows of these keys; a key not decided yet is absent."""
-    if not keys:
-        return {}
-    source, lane, reference, attempt = zip(*keys, strict=True)
-    rows = connection.execute(
-        _FIND,
-        {
-            "source": array(source),
-            "lane": array(lane),
-            "reference": array(reference),
-            "attempt": array(attempt),
-        },
-    )
-    return {row.key: row for row in map(_checked, rows)}
+    return statements.run(connection, finding(keys)) if keys else {}
 
 
-def add(connection: Connection, rows: Sequence[CheckedRequest]) -> set[RequestKey]:
-    """Add rows of distinct keys; return the keys that have kept the row they had before."""
-    if not rows:
-        return set()
-    added = connection.execute(_ADD, columns(rows) | {"rows": len(rows)}).all()
-    if added[0].added == len(rows):
-        return set()
-    return {row.key for row in rows}.difference(
-        RequestKey(source, Lane(lane), reference, attempt)
-        for _, source, lane, reference, attempt in added
-        if source is not None
-    )
+def finding(keys: Collection[RequestKey]) -> Statement[dict[RequestKey, CheckedRequest]]:
+    """The statement of :func:`find`."""
+    source, lane, reference, attempt = zip(*keys, strict=True) if keys else ((), (), (), ())
+    values = {
+        "source": array(source),
+        "lane": array(lane),
+        "reference": array(reference),
+        "attempt": array(attempt),
+    }
+    return Statement(_FIND, values, lambda rows: {row.key: row for row in map(_checked, rows)})
+
+
+def adding(rows: Sequence[CheckedRequest]) -> Statement[set[RequestKey]]:
+    """Add one or more rows of distinct keys; says which keys have kept the row they had before."""
+
+    def kept(added: list[Any]) -> set[RequestKey]:
+        if added[0][0] == len(rows):
+            return set()
+        return {row.key for row in rows}.difference(
+            RequestKey(source, Lane(lane), reference, attempt)
+            for _, source, lane, reference, attempt in added
+            if source is not None
+        )
+
+    return Statement(_ADD, columns(rows) | {"rows": len(rows)}, kept)
 
 
 def of_number(connection: Connection, msisdn: str, *, until: datetime, most: int) -> list[CheckedRequest]:

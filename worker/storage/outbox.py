@@ -10,10 +10,13 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from worker.portability.requests import Lane
+from worker.storage import statements
+from worker.storage.statements import Statement
 
 _ADD = text("""
     INSERT INTO lookup_batch (id, lane, decided_at, numbers)
-    VALUES (CAST(:id AS uuid), :lane, :decided_at, :numbers)
+    SELECT CAST(:id AS uuid), :lane, :decided_at, :numbers
+    WHERE :with_changes OR EXISTS (SELECT FROM check_request WHERE batch_id = CAST(:id AS uuid))
     ON CONFLICT (id) DO NOTHING
 """)
 
@@ -28,13 +31,18 @@ _STALE = text("""
 """)
 
 
-def add_batch(
-    connection: Connection, batch_id: str, *, lane: Lane, decided_at: datetime, numbers: int
-) -> None:
-    """Add a batch whose events are still to be sent."""
-    connection.execute(
-        _ADD, {"id": batch_id, "lane": lane.value, "decided_at": decided_at, "numbers": numbers}
-    )
+def adding(
+    batch_id: str, *, lane: Lane, decided_at: datetime, numbers: int, with_changes: bool
+) -> Statement[None]:
+    """Add a batch whose events are still to be sent, unless it has none: neither a row nor a change."""
+    values = {
+        "id": batch_id,
+        "lane": lane.value,
+        "decided_at": decided_at,
+        "numbers": numbers,
+        "with_changes": with_changes,
+    }
+    return Statement(_ADD, values, statements.nothing)
 
 
 def mark_emitted(connection: Connection, batch_id: str, emitted_at: datetime) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.portability.records import PortChange, PortRecord, Status
+from worker.storage import statements
 from worker.storage.arrays import array, columns
+from worker.storage.statements import Statement
 
 _COLUMNS = (
     "p.msisdn, p.status, p.range_holder, p.current_operator, p.area, p.observed_at, p.changed_at, p.source"
@@ -62,24 +64,27 @@ _CHANGES_OF_NUMBER = text("""
 
 def read(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
     """Return the records of these numbers, by number; a number without one is absent."""
-    return _by_msisdn(connection.execute(_READ, {"msisdns": array(msisdns)}))
+    return statements.run(connection, reading(msisdns))
 
 
-def lock(connection: Connection, msisdns: Iterable[str]) -> dict[str, PortRecord]:
-    """Like :func:`read`, and no other transaction changes them before this one ends."""
-    return _by_msisdn(connection.execute(_LOCK, {"msisdns": array(msisdns)}))
+def reading(msisdns: Iterable[str]) -> Statement[dict[str, PortRecord]]:
+    """The statement of :func:`read`."""
+    return Statement(_READ, {"msisdns": array(msisdns)}, _by_msisdn)
 
 
-def put(connection: Connection, records: Sequence[PortRecord]) -> None:
-    """Store records; one that is not later than what is stored changes nothing."""
-    if records:
-        connection.execute(_PUT, columns(records))
+def locking(msisdns: Iterable[str]) -> Statement[dict[str, PortRecord]]:
+    """Like :func:`reading`, and no other transaction changes them before this one ends."""
+    return Statement(_LOCK, {"msisdns": array(msisdns)}, _by_msisdn)
 
 
-def add_changes(connection: Connection, changes: Sequence[PortChange]) -> None:
-    """Add observed changes; the same observation again adds nothing."""
-    if changes:
-        connection.execute(_ADD_CHANGES, columns(changes))
+def putting(records: Sequence[PortRecord]) -> Statement[None]:
+    """Store one or more records; one that is not later than what is stored changes nothing."""
+    return Statement(_PUT, columns(records), statements.nothing)
+
+
+def adding_changes(changes: Sequence[PortChange]) -> Statement[None]:
+    """Add one or more observed changes; the same observation again adds nothing."""
+    return Statement(_ADD_CHANGES, columns(changes), statements.nothing)
 
 
 def changes_of_batch(connection: Connection, batch_id: str) -> list[PortChange]:

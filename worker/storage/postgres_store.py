@@ -13,13 +13,14 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 
 from worker.portability.changes import merged, observed_change
-from worker.portability.records import CheckedRequest, PortChange
+from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
 from worker.storage import breaker, budget, calls, dead_letters, engine, gate, ledger, outbox, port_records
 from worker.storage.budget import Budget
 from worker.storage.calls import Call, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.presence import Absences, Presence
+from worker.storage.statements import Statement, run, together
 from worker.storage.store import Claim, Known, Settled, Settlement
 from worker.storage.suspicions import Suspicions
 
@@ -46,28 +47,40 @@ class PostgresStore:
         letters: Collection[str] = (),
     ) -> Known:
         """See ``Store``."""
-        return engine.read(
-            self._database,
-            lambda to: Known(
-                gate.read(to, account),
-                breaker.read(to, account, lane),
-                ledger.find(to, keys),
-                port_records.read(to, msisdns),
-                dead_letters.parked(to, letters) if letters else {},
-            ),
-        )
+
+        def known(to: Connection) -> Known:
+            stands = together(
+                to,
+                gate.reading(account),
+                breaker.reading(account, lane),
+                ledger.finding(keys),
+                port_records.reading(msisdns),
+            )
+            return Known(*stands, dead_letters.parked(to, letters) if letters else {})
+
+        return engine.read(self._database, known)
 
     def claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], *, overtaken: Collection[str]
     ) -> Claim:
         """See ``Store``."""
         call = replace(call, owner=self._presence.require())
-        claim = partial(self._hold, call=call, msisdns=list(keys), overtaken=overtaken)
+        msisdns = list(keys)
         if self._budget.daily:
-            held, unaffordable = engine.transact(self._database, claim)
-        else:
-            held, unaffordable = engine.read(self._database, claim)
-        return engine.read(self._database, lambda to: self._after_claim(to, keys, held, unaffordable))
+            hold = partial(self._hold, call=call, msisdns=msisdns, overtaken=overtaken)
+            held, unaffordable = engine.transact(self._database, hold)
+            return engine.read(
+                self._database,
+                lambda to: _claim(to, keys, held, port_records.read(to, keys), unaffordable=unaffordable),
+            )
+
+        def hold_and_read(to: Connection) -> Claim:
+            held, records = together(
+                to, calls.claiming(call, msisdns, overtaken=overtaken), port_records.reading(keys)
+            )
+            return _claim(to, keys, held, records)
+
+        return engine.read(self._database, hold_and_read)
 
     def let_go(self, call_id: str, msisdns: Collection[str], *, forget_call: bool) -> None:
         """See ``Store``."""
@@ -174,12 +187,10 @@ class PostgresStore:
         What it does not go for is as if it had never been claimed: a number that was to be taken over from
         another call stays with that.
         """
-        if not self._budget.daily:
-            return calls.open_and_claim(to, call, msisdns, overtaken=overtaken), set()
         wanted, unaffordable = list(msisdns), set[str]()
         while wanted:
             attempt = to.begin_nested()
-            held = calls.open_and_claim(to, call, wanted, overtaken=overtaken)
+            held = run(to, calls.claiming(call, wanted, overtaken=overtaken))
             granted = budget.take(to, self._budget, call.lane, call.id, len(held)) if held else 0
             if granted == len(held):
                 attempt.commit()
@@ -190,56 +201,71 @@ class PostgresStore:
             unaffordable.update(free[granted:])
         return set(), unaffordable
 
-    @staticmethod
-    def _after_claim(
-        to: Connection,
-        keys: Mapping[str, Sequence[RequestKey]],
-        held: set[str],
-        unaffordable: set[str],
-    ) -> Claim:
-        elsewhere = keys.keys() - held - unaffordable
-        holders = calls.holders(to, elsewhere) if elsewhere else {}
-        records = port_records.read(to, keys)
-        # Another copy of a request may have been answered since the batch looked: then a record was there.
-        answerable = [key for msisdn in records for key in keys[msisdn]]
-        return Claim(held, unaffordable, records, holders, ledger.find(to, answerable))
+
+def _claim(
+    to: Connection,
+    keys: Mapping[str, Sequence[RequestKey]],
+    held: set[str],
+    records: Mapping[str, PortRecord],
+    *,
+    unaffordable: Collection[str] = (),
+) -> Claim:
+    elsewhere = keys.keys() - held - set(unaffordable)
+    holders = calls.holders(to, elsewhere) if elsewhere else {}
+    # Another copy of a request may have been answered since the batch looked: then a record was there.
+    answerable = [key for msisdn in records for key in keys[msisdn]]
+    return Claim(held, set(unaffordable), records, holders, ledger.find(to, answerable))
 
 
 def _settle(to: Connection, settlement: Settlement) -> Settled:
     if settlement.letters:
         dead_letters.keep_from_giving_up(to)
-    changes = _learn(to, settlement)
-    before = ledger.add(to, settlement.rows)
+    records, changes = _learned(to, settlement)
+    storing = [
+        *_for_any(records, port_records.putting),
+        *_for_any(changes, port_records.adding_changes),
+        *map(calls.closing, settlement.ended),
+    ]
+    if settlement.rows or changes:
+        storing.insert(0, _batch(settlement, with_changes=bool(changes)))
+    before: set[RequestKey] = set()
+    if settlement.rows:
+        before, *_ = together(to, ledger.adding(settlement.rows), *storing)
+    elif storing:
+        together(to, *storing)
     letters = [one for key, ids in settlement.letters.items() if key not in before for one in ids]
     dead_letters.withdraw(to, letters)
-    if len(before) < len(settlement.rows) or changes:
-        outbox.add_batch(
-            to,
-            settlement.batch_id,
-            lane=settlement.lane,
-            decided_at=settlement.decided_at,
-            numbers=len({row.msisdn for row in settlement.rows}),
-        )
-    for ended in settlement.ended:
-        calls.close_call(to, ended)
     return Settled(ledger.find(to, before), changes)
 
 
-def _learn(to: Connection, settlement: Settlement) -> list[PortChange]:
-    """Store what was learned; return the changes of operator against the records as they stood."""
+def _batch(settlement: Settlement, *, with_changes: bool) -> Statement[None]:
+    return outbox.adding(
+        settlement.batch_id,
+        lane=settlement.lane,
+        decided_at=settlement.decided_at,
+        numbers=len({row.msisdn for row in settlement.rows}),
+        with_changes=with_changes,
+    )
+
+
+def _learned(to: Connection, settlement: Settlement) -> tuple[list[PortRecord], list[PortChange]]:
+    """Return what was learned, merged with the records as they stand, and the changes of operator."""
     if not settlement.learned:
-        return []
-    stored = port_records.lock(to, [record.msisdn for record in settlement.learned])
-    changes, records = [], []
+        return [], []
+    (stored,) = together(to, port_records.locking([record.msisdn for record in settlement.learned]))
+    records, changes = [], []
     for new in settlement.learned:
         old = stored.get(new.msisdn)
         change = observed_change(old, new, batch_id=settlement.batch_id)
         if change is not None:
             changes.append(change)
         records.append(merged(old, new))
-    port_records.put(to, records)
-    port_records.add_changes(to, changes)
-    return changes
+    return records, changes
+
+
+def _for_any(values: Sequence[T], make: Callable[[Sequence[T]], Statement[None]]) -> list[Statement[None]]:
+    """The statement for these values; none where there are none."""
+    return [make(values)] if values else []
 
 
 def _spent(ended: Iterable[EndedCall]) -> int:

@@ -22,7 +22,7 @@ from tests.benchmarks.ground import Ground
 from tests.commands import command, environment
 from worker.portability.records import AnsweredFrom, CheckedRequest, Status
 from worker.portability.requests import Lane
-from worker.storage import engine, ledger, retention
+from worker.storage import engine, ledger, retention, statements
 from worker.storage.engine import connect
 from worker.storage.ids import new_id
 from worker.storage.retention import Retention
@@ -101,7 +101,7 @@ def store_batches(database: Engine, *, batches: int = BATCHES) -> list[float]:
     for _ in range(batches):
         rows = batch()
         begin = time.perf_counter()
-        engine.transact(database, lambda to, rows=rows: ledger.add(to, rows))
+        engine.transact(database, lambda to, rows=rows: statements.run(to, ledger.adding(rows)))
         seconds.append(time.perf_counter() - begin)
     return seconds
 
