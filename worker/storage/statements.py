@@ -6,6 +6,7 @@ way through it, which is more than Postgres takes. psycopg's pipeline sends them
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,9 @@ from typing import Any, Generic, TypeVar, overload
 import psycopg
 from sqlalchemy import Connection, Dialect, TextClause
 from sqlalchemy.exc import DBAPIError, OperationalError
+
+# Where a connection ends in a pipeline psycopg warns of the second error; the first one is raised, and told.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 T = TypeVar("T")
 A = TypeVar("A")
