@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -268,14 +268,19 @@ def test_a_request_that_does_not_come_is_given_up(
     assert not caplog.records
 
 
-def test_a_body_that_comes_slowly_is_waited_for(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("slowest", "told"), [(2, b'"code":1,'), (30, GIVEN_UP)])
+def test_a_body_that_comes_slowly_is_waited_for(
+    front: Front, monkeypatch: pytest.MonkeyPatch, slowest: float, told: bytes
+) -> None:
     monkeypatch.setattr(patience, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "SLOWEST_OCTETS_A_SECOND", slowest)
     with connected(front) as caller:
-        caller.sendall(HALF_A_HEAD + b"Content-Length: 9\r\nConnection: close\r\n\r\n")
-        for octet in b"apikey=1x":
-            time.sleep(0.1)
-            caller.sendall(bytes([octet]))
-        assert b'"code":1,' in everything(caller)
+        caller.sendall(HALF_A_HEAD + b"Content-Length: 19\r\nConnection: close\r\n\r\n")
+        with suppress(ConnectionError):
+            for octet in b"apikey=1&mobile=138":
+                time.sleep(0.1)
+                caller.sendall(bytes([octet]))
+        assert told in everything(caller)
 
 
 @pytest.mark.parametrize("sent", [HALF_A_HEAD, HALF_A_BODY], ids=["a head", "a body"])

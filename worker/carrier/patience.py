@@ -11,7 +11,9 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 HEAD_SECONDS = 30.0
 """From a connection's begin, or the answer before, to the end of the head."""
 SILENCE_SECONDS = 30.0
-"""Between two pieces of a body: a slow line may take as long as it needs for the whole."""
+"""Between two pieces of a body."""
+SLOWEST_OCTETS_A_SECOND = 500.0
+"""Of a body that has had ``SILENCE_SECONDS``: a slow line takes its time, a trickle holds no connection."""
 ENDING_SECONDS = 1.0
 """Once the server ends, for a body that is still coming."""
 
@@ -23,12 +25,20 @@ class PatientProtocol(H11Protocol):
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
+        # since when a body comes, in the loop's seconds; None: none does
+        self._body_since: float | None = None
+        self._octets = 0
         self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
         self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes."""
+        self._octets += len(data)
+        super().data_received(data)
 
     def handle_events(self) -> None:
         """Wait for what is still to come, also behind a request that was answered just now."""
@@ -55,8 +65,17 @@ class PatientProtocol(H11Protocol):
         elif theirs is not h11.SEND_BODY:
             self._stop_waiting()
         elif not self._ending:
-            self._wait_for(SILENCE_SECONDS)
+            self._wait_for_body()
         self._in_head = theirs is h11.IDLE
+        if theirs is not h11.SEND_BODY:
+            self._body_since = None
+
+    def _wait_for_body(self) -> None:
+        now = self.loop.time()
+        if self._body_since is None:
+            self._body_since, self._octets = now, 0
+        had = self._octets / SLOWEST_OCTETS_A_SECOND + self._body_since - now
+        self._wait_for(SILENCE_SECONDS + min(0.0, had))
 
     def _wait_for(self, seconds: float) -> None:
         self._stop_waiting()
@@ -75,7 +94,8 @@ class PatientProtocol(H11Protocol):
             if self.conn.trailing_data[0]:  # nothing came: somebody opened it ahead of need
                 self._say_too_late()
         elif not self._ending and (self.flow.read_paused or self.cycle.waiting_for_100_continue):
-            self._wait_for(SILENCE_SECONDS)  # it is we who do not read
+            self._body_since = None  # it is we who do not read
+            self._wait_for_body()
             return
         else:
             if not self.cycle.response_started:
