@@ -1,7 +1,7 @@
 """A provider that costs next to nothing: ``python -m tests.benchmarks.provider LATENCY_SCALE``.
 
 The sandbox needs 6.6 ms of CPU for a batch of 1000, this one 1 ms, so that what is measured are its callers.
-It answers /carrier_batch and /carrier as the contract has it, every seventeenth number ported, at the
+It answers /carrier_batch, /carrier and /balance as the contract has it, every seventeenth number ported, at the
 documented latency times LATENCY_SCALE. GET /bill gives, as JSON, the calls made, numbers billed, and again;
 GET /calls gives each call's POSIX seconds of asking and of answering, and its numbers.
 """
@@ -18,6 +18,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from worker.carrier.protocol import Balance, FeeType
+from worker.carrier.wire.answering import write_balance
 from worker.sandbox.provider import Latency
 
 _PORTED_EACH = 17
@@ -89,6 +91,8 @@ class Provider:
             return json.dumps({"calls": len(self._calls), "billed": billed.total(), "again": again}).encode()
         if head.startswith(b"GET /calls "):
             return json.dumps(self._calls).encode()
+        if head.startswith(b"POST /balance "):
+            return write_balance(Balance(FeeType.POSTPAID, -self._billed.total()))
         asked = time.time()
         if head.startswith(b"POST /carrier_batch "):
             numbers = _read(body).numbers
