@@ -17,25 +17,23 @@ _FEW_COLLECTIONS = 50_000
 """New objects until garbage is looked for; Python's 700 are 30 messages, none of which leave any."""
 
 
-def settle_down(*, collecting_rarely: bool = True) -> None:
+def settle_down() -> None:
     """Prepare for a long life; call it with everything imported and before threads start.
 
     No collection looks through the modules again, so a full one takes milliseconds instead of a tenth of a
     second. Threads share one heap, which costs nothing where Python lets one of them run at a time: with a
-    heap each (glibc's default), what one frees is no room for the others. ``collecting_rarely`` is for who
-    handles messages, which leave no garbage; connections opened as a matter of course leave much.
+    heap each (glibc's default), what one frees is no room for the others.
     """
     with suppress(AttributeError):
         _C.mallopt(_M_ARENA_MAX, 1)
         _C.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     gc.collect()
     gc.freeze()
-    if collecting_rarely:
-        gc.set_threshold(_FEW_COLLECTIONS)
+    gc.set_threshold(_FEW_COLLECTIONS)
 
 
 def let_go() -> None:
-    """Free connections that are gone, before the next is opened.
+    """Free connections that are gone; before the next is opened, or every few seconds where they come and go.
 
     Each is a cycle of a few hundred objects and as many kilobytes. Python looks for old cycles only once they
     are a quarter of all objects, by which time a hundred connections may wait. Their pages go back to the

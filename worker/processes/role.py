@@ -65,7 +65,7 @@ def _run_upkeep() -> int:
     upkeep = bootstrap.upkeep()
     settings = bootstrap.this_process().settings
     endpoint.open_endpoint(settings.metrics_host, settings.metrics_port, role=UPKEEP)
-    memory.settle_down(collecting_rarely=False)  # each look at the broker is a connection
+    memory.settle_down()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
         stop.set()
