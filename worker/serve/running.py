@@ -113,6 +113,7 @@ async def _serve(
         await _answer(app, listeners, on_ready, stop, graceful_seconds=deadline + 1)
     finally:
         ended.set()
+        await asyncio.to_thread(chores.join, deadline)
         await asyncio.to_thread(runner.close, timeout_seconds=deadline)
         await asyncio.to_thread(lane.close, timeout_seconds=deadline)
         await desk.close()

@@ -35,6 +35,8 @@ _MARGIN_SECONDS = 30.0
 """A hold stands so long past that: a runner that lives settles before."""
 _LOOK_SECONDS = 1.0
 _TROUBLE_SECONDS = 2.0
+_MARK_SECONDS = 5.0
+"""At the end, for batches that told their answers and have only their mark to set."""
 
 
 class JobRunner:
@@ -81,7 +83,7 @@ class JobRunner:
         try:
             await asyncio.gather(*(self._work(lane) for _ in range(self._slots)))
         finally:
-            await asyncio.to_thread(lane.close, timeout_seconds=0.0)
+            await asyncio.to_thread(lane.close, timeout_seconds=_MARK_SECONDS)
 
     async def _work(self, lane: DirectLane) -> None:
         while not self._closing.is_set():
