@@ -106,6 +106,25 @@ def test_workers_that_race_for_the_same_numbers_buy_each_once(bench: Bench) -> N
     assert bench.rows("SELECT count(*) FROM check_request") == [(1800,)]
 
 
+def test_an_answer_serves_who_came_before_it_and_looks_after_it(bench: Bench) -> None:
+    asked = []
+
+    @dataclass
+    class Meanwhile:
+        inner: CarrierLookup
+
+        def lookup(self, msisdn: str, **_: Any) -> Answer:
+            asked.append(bench.request(Lane.SMS, HOME))
+            return self.inner.lookup(msisdn)
+
+    run(bench.pipeline(Meanwhile(bench.sandbox.account(DEFAULT_APIKEY))), bench.request(Lane.SMS, HOME))  # type: ignore[arg-type]
+    (shared,) = run(bench.pipeline(), *asked)
+    assert shared.answered_from is AnsweredFrom.SHARED
+    assert bench.sandbox.bill.billed == 1
+    (bought,) = run(bench.pipeline(), bench.request(Lane.SMS, HOME))
+    assert bought.answered_from is AnsweredFrom.LIVE, "it failed after that answer"
+
+
 def test_a_recharge_overtakes_a_call_that_takes_too_long(bench: Bench) -> None:
     entered, leave = threading.Event(), threading.Event()
 
