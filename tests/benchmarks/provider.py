@@ -1,9 +1,9 @@
 """A provider that costs next to nothing: ``python -m tests.benchmarks.provider LATENCY_SCALE``.
 
 The sandbox needs 6.6 ms of CPU for a batch of 1000, this one 1 ms, so that what is measured are its callers.
-It answers /carrier_batch, /carrier and /balance as the contract has it, every seventeenth number ported, at the
-documented latency times LATENCY_SCALE. GET /bill gives, as JSON, the calls made, numbers billed, and again;
-GET /calls gives each call's POSIX seconds of asking and of answering, and its numbers.
+It answers /carrier_batch, /carrier and /balance as the contract has it, every seventeenth number ported, a
+look-up at the documented latency times LATENCY_SCALE. GET /bill gives, as JSON, the calls made, numbers
+billed, and again; GET /calls each call's POSIX seconds of asking and of answering, and its numbers.
 """
 
 from __future__ import annotations
