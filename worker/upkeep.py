@@ -14,7 +14,7 @@ from threading import Event
 from kombu.exceptions import OperationalError
 from sqlalchemy import Connection, Engine, text
 
-from worker import dead_queue, logs, memory
+from worker import dead_queue, logs
 from worker.carrier.protocol import Balance, CarrierLookup
 from worker.errors import CarrierError, NotConfirmed, StorageUnavailable
 from worker.fleet import Fleet
@@ -39,8 +39,6 @@ _BALANCE_SECONDS = 2.0
 _RELAY_AFTER_SECONDS = 30.0
 _BATCHES_A_RELAY = 20
 _PRUNE_SECONDS = 3600.0
-_LET_GO_SECONDS = 10.0
-"""Each look at the broker is a connection; left to Python, hundreds of them wait to be collected."""
 
 
 class Upkeep:
@@ -75,7 +73,6 @@ class Upkeep:
         self._next_balance = 0.0
         self._next_reading = datetime.min.replace(tzinfo=UTC)
         self._next_prune = 0.0
-        self._next_letting_go = 0.0
 
     def run(self, stop: Event) -> None:
         """Do the chores about once a second until ``stop``; stand by while another process does them."""
@@ -116,7 +113,6 @@ class Upkeep:
             self.empty_dead_queue,
             self.prune,
             self.look_at_fleet,
-            self.let_go,
         )
 
     def for_direct_callers(self, stop: Event) -> None:
@@ -205,12 +201,6 @@ class Upkeep:
         """Let Prometheus know how all the others stand."""
         if self._fleet is not None:
             self._fleet.look()
-
-    def let_go(self) -> None:
-        """Free the connections that are gone."""
-        if time.monotonic() >= self._next_letting_go:
-            self._next_letting_go = time.monotonic() + _LET_GO_SECONDS
-            memory.let_go()
 
     def prune(self) -> None:
         """Delete one batch of what is past its time; once nothing is left, look again in an hour."""

@@ -27,6 +27,8 @@ EXIT_CONFIG = 78
 """sysexits' EX_CONFIG: starting again helps only after somebody mended a setting or a queue."""
 GRACE_SECONDS = 30.0
 """How long a process may take to end once asked; a warm shutdown waits 20 s for batches in flight."""
+_LET_GO_SECONDS = 10.0
+"""Upkeep opens a connection for each look at the broker; left to Python, hundreds wait to be collected."""
 _PARENT_LOOK_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 
@@ -75,7 +77,9 @@ def _run_upkeep() -> int:
     # In a thread: a handler that sets the event its own thread waits for can block for ever.
     chores = threading.Thread(target=upkeep.run, args=(stop,), name="upkeep")
     chores.start()
-    chores.join()
+    while chores.is_alive():
+        chores.join(_LET_GO_SECONDS)
+        memory.let_go()
     return 0
 
 
