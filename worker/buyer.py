@@ -120,11 +120,11 @@ class Buyer:
         self, purchase: Purchase, call: Call, answers: Sequence[Answer | Unanswered]
     ) -> list[list[str]]:
         missing = [answer for answer in answers if isinstance(answer, Unanswered)]
-        billed = 0
+        billed, now = 0, self._now()
         for answer in answers:
             if isinstance(answer, Answer):
                 self._refused_alone.clear()
-                purchase.bought[answer.msisdn] = Bought(answer, call)
+                purchase.bought[answer.msisdn] = Bought(answer, call, now)
                 billed += answer.code in self._billed_codes
         alone: list[list[str]] = []
         for item in missing:
@@ -161,7 +161,7 @@ class Buyer:
                 self._stopped(purchase, call, numbers, AccountFault(TWO_REFUSED, code=refusal.code))
                 return []
             answer = Answer(numbers[0], code=1, status=Status.INVALID)
-            purchase.bought[numbers[0]] = Bought(answer, call)
+            purchase.bought[numbers[0]] = Bought(answer, call, self._now())
             self._end(purchase, call, numbers, calls.ANSWERED, billed=0)
             return []
         if len(numbers) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
@@ -13,10 +14,11 @@ from worker.storage.calls import Call, EndedCall
 
 
 class Bought(msgspec.Struct, frozen=True, gc=False):
-    """An answer and the call that brought it."""
+    """An answer, the call that brought it, and when."""
 
     answer: Answer
     call: Call
+    answered_at: datetime
 
     def finding(self, *, live: bool) -> Finding:
         """What the answer says to a request: the one that bought it (``live``), or another that shares it."""
@@ -40,6 +42,7 @@ class Bought(msgspec.Struct, frozen=True, gc=False):
             answer.current_operator,
             answer.area,
             self.call.sent_at,
+            answered_at=self.answered_at,
         )
 
 

@@ -41,6 +41,8 @@ class Breakage:
     name: str
     patches: Sequence[Patch]
     seen_as: str
+    # the first schedule to try, where one that needs many things at once is seen soon after
+    from_seed: int = 0
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -196,7 +198,10 @@ BREAKAGES = (
     Breakage("claims are ignored", [_around(Sharing, "_wait_for_others", _take_everything)], "call"),
     Breakage("overtaking is not listed", [_around(MemoryStore, "_hold", _forget_overtaken)], ""),
     Breakage(
-        "a claim does not look for rows", [_around(Sharing, "_answer_from", _do_not_look_again)], "bought for"
+        "a claim does not look for rows",
+        [_around(Sharing, "_answer_from", _do_not_look_again)],
+        "bought for",
+        from_seed=5000,
     ),
     Breakage("event ids are random", [(worker.pipeline, "events", _RANDOM_IDS)], "id"),
     Breakage("the relay rests", [(Upkeep, "relay", lambda _self: 0)], "for ever"),

@@ -33,6 +33,7 @@ class Case:
     asked: str | None = "CMCC"
     stored: str | None = "CMCC"
     observed: int = 60
+    answered: int | None = None
     received: int = 0
     failed: int | None = None
     attempt: int = 1
@@ -45,7 +46,10 @@ class Case:
             self.lane, "r-1", "13812345678", ago(self.received), attempt=self.attempt, operator=self.asked,
             failed_at=None if self.failed is None else ago(self.failed), max_age_seconds=self.accepts,
         )  # fmt: skip
-        record = PortRecord("13812345678", self.status, "CMCC", self.stored, None, ago(self.observed))
+        record = PortRecord(
+            "13812345678", self.status, "CMCC", self.stored, None, ago(self.observed),
+            answered_at=None if self.answered is None else ago(self.answered),
+        )  # fmt: skip
         return FRESHNESS.answered_from(
             request,
             record,
@@ -66,6 +70,7 @@ cases = st.builds(
     asked=st.sampled_from(["CMCC", "CUCC"]),
     stored=st.sampled_from(["CMCC", "CUCC", None]),
     observed=ages,
+    answered=st.none() | ages,
     received=st.integers(0, 3600),
     failed=st.none() | ages,
     attempt=st.integers(1, 3),
@@ -75,13 +80,18 @@ cases = st.builds(
 )
 
 
+def bought_for_all(case: Case) -> bool:
+    waited = case.shares is not None and case.observed <= case.shares
+    return waited or (case.answered is not None and case.answered <= case.received)
+
+
 def by_the_book(case: Case) -> str:
     """DESIGN's rules as seconds ago: fewer is later."""
     age = max(case.observed, 0)
     failure_moment = case.received if case.failed is None else max(case.failed, case.received)
     names = None if case.status == "invalid" else case.stored
     rules = [
-        (case.shares is not None and case.observed <= case.shares, "shared"),
+        (bought_for_all(case), "shared"),
         (case.status == "unknown", "ask"),
         (case.lane == "direct" and case.accepts is None, "ask"),
         (case.lane == "direct", "stored" if age <= (case.accepts or 0) else "ask"),
@@ -103,7 +113,7 @@ def test_the_rules_hold_for_every_case(case: Case) -> None:
 @given(cases)
 @example(Case(Lane.RECHARGE, shares=60, status=Status.UNKNOWN))
 def test_a_number_is_never_bought_twice_for_those_who_waited(case: Case) -> None:
-    if case.shares is not None and case.observed <= case.shares:
+    if bought_for_all(case):
         assert case.verdict() is AnsweredFrom.SHARED
     else:
         assert case.verdict() is not AnsweredFrom.SHARED
@@ -131,6 +141,9 @@ def test_the_rules_told_one_by_one() -> None:
         # a producer's clock an hour ahead does not make the record newer than the failure
         (Case(Lane.SMS, observed=5, failed=-3600, received=10), stored),
         (Case(Lane.SMS, observed=86401, failed=90000), ask),
+        # received while its number was in a call; just after
+        (Case(Lane.SMS, observed=60, answered=59, received=59), AnsweredFrom.SHARED),
+        (Case(Lane.SMS, observed=60, answered=59, received=58), ask),
         # it names another operator
         (Case(Lane.SMS, stored="CTCC", observed=86399, failed=1), stored),
         (Case(Lane.SMS, stored="CTCC", failure=FailureClass.PORTED), stored),

@@ -26,7 +26,13 @@ def merged(old: PortRecord | None, new: PortRecord) -> PortRecord:
     if new.observed_at <= old.observed_at:
         return old
     if new.status in _NAMES_NO_OPERATOR:
-        return replace(old, status=new.status, observed_at=new.observed_at, source=new.source)
+        return replace(
+            old,
+            status=new.status,
+            observed_at=new.observed_at,
+            source=new.source,
+            answered_at=new.answered_at,
+        )
     return replace(new, changed_at=new.observed_at if _moved(old, new) else old.changed_at)
 
 

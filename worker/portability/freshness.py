@@ -52,9 +52,10 @@ class Freshness:
         """STORED or SHARED where the record answers, None where the provider must be asked.
 
         ``shares_from`` is the sent_at of another request's call that this one waited for: what it or a
-        later call learned answers whatever it is, for it was bought for everyone who waited.
+        later call learned answers whatever it is, for it was bought for everyone who waited. So does an
+        answer that came after the request did, though nothing looked in time to wait for its call.
         """
-        if record is not None and shares_from is not None and record.observed_at >= shares_from:
+        if record is not None and _bought_for_all(request, record, shares_from):
             return AnsweredFrom.SHARED
         objection = self.objection(request, record, failure_class=failure_class, now=now)
         return AnsweredFrom.STORED if objection is None else None
@@ -80,6 +81,13 @@ class Freshness:
         if against is not None:
             return against
         return None if _age_seconds(record, now) < self.max_age_seconds[request.lane] else Objection.OLD
+
+
+def _bought_for_all(request: CheckRequest, record: PortRecord, shares_from: datetime | None) -> bool:
+    """Whether the record was bought while the request waited for its number, or could have."""
+    if shares_from is not None and record.observed_at >= shares_from:
+        return True
+    return record.answered_at is not None and record.answered_at >= request.received_at
 
 
 def _speaks_against(

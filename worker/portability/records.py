@@ -57,6 +57,8 @@ class PortRecord(msgspec.Struct, frozen=True, gc=False):
     changed_at: datetime | None = None
     # who said so: the provider's name, or an operator's override
     source: str = "provider"
+    # when that call's answer came; None for a record of before this was kept
+    answered_at: datetime | None = None
 
 
 class PortChange(msgspec.Struct, frozen=True, gc=False):

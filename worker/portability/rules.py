@@ -40,7 +40,7 @@ class Rules:
     ) -> Finding | NoAnswer | None:
         """What decides a request without asking: expiry, a rule, or the stored record; None: ask.
 
-        What another request bought since this one came is live to it, so a record observed since
+        What another request bought since this one came is live to it, so a record observed or answered since
         ``received_at`` answers; ``shares_from`` moves that moment back to a call it waited for.
         """
         if request.expires_at is not None and request.expires_at <= now:

@@ -15,6 +15,8 @@ class Answers:
 
     # number -> when the call was sent that learned it
     observed: dict[int, float] = field(default_factory=dict)
+    # number -> when that call's answer was stored
+    answered: dict[int, float] = field(default_factory=dict)
     # number -> when the call was sent that asks for it
     in_flight: dict[int, float] = field(default_factory=dict)
     bought: int = 0
@@ -27,9 +29,11 @@ class Answers:
     def answer(self, item: Item, plan: LanePlan, now: float) -> float | None:
         """When the stored answer was observed that does for an item; None: the provider must be asked."""
         observed = self.observed.get(item.msisdn)
-        if observed is None or not accepted(item, observed, now, plan.max_age_seconds):
+        if observed is None:
             return None
-        return observed
+        if self.answered[item.msisdn] >= item.received_at:  # it came in time to be waited for
+            return observed
+        return observed if accepted(item, observed, now, plan.max_age_seconds) else None
 
     def hold(self, numbers: Collection[int], now: float, *, overtaken: Collection[int]) -> set[int]:
         """Hold the numbers that are in no call, and those to be overtaken; return them."""
@@ -44,11 +48,11 @@ class Answers:
             self.overtaken += len(taken_over)
         return held
 
-    def learn(self, numbers: Iterable[int], sent_at: float) -> None:
+    def learn(self, numbers: Iterable[int], sent_at: float, now: float) -> None:
         """Store the answers of the call that was sent then, and let its numbers go."""
         for number in numbers:
             if self.observed.get(number, -1.0) < sent_at:
-                self.observed[number] = sent_at
+                self.observed[number], self.answered[number] = sent_at, now
             if self.in_flight.get(number) == sent_at:
                 del self.in_flight[number]
 

@@ -69,7 +69,7 @@ class Way:
         if found:
             yield from self._spend(len(found), 1 - BEFORE_THE_CALL)
         if held:
-            self.answers.learn(held, sent_at)
+            self.answers.learn(held, sent_at, self.agenda.now)
         _tell(found, decided)
         return []
 

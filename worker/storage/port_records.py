@@ -13,9 +13,7 @@ from worker.storage import statements
 from worker.storage.arrays import array, columns
 from worker.storage.statements import Statement
 
-_COLUMNS = (
-    "p.msisdn, p.status, p.range_holder, p.current_operator, p.area, p.observed_at, p.changed_at, p.source"
-)
+_COLUMNS = ", ".join(f"p.{name}" for name in PortRecord.__struct_fields__)
 
 _READ = text(f"SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))")  # noqa: S608
 
@@ -26,16 +24,17 @@ _LOCK = text(f"""
 
 _PUT = text("""
     INSERT INTO port_record AS p
-        (msisdn, status, range_holder, current_operator, area, observed_at, changed_at, source)
+        (msisdn, status, range_holder, current_operator, area, observed_at, changed_at, source, answered_at)
     SELECT * FROM unnest(
         CAST(:msisdn AS bigint[]), CAST(:status AS text[]), CAST(:range_holder AS text[]),
         CAST(:current_operator AS text[]), CAST(:area AS text[]), CAST(:observed_at AS timestamptz[]),
-        CAST(:changed_at AS timestamptz[]), CAST(:source AS text[])
+        CAST(:changed_at AS timestamptz[]), CAST(:source AS text[]), CAST(:answered_at AS timestamptz[])
     ) AS n(msisdn) ORDER BY n.msisdn
     ON CONFLICT (msisdn) DO UPDATE SET
         status = excluded.status, range_holder = excluded.range_holder,
         current_operator = excluded.current_operator, area = excluded.area,
-        observed_at = excluded.observed_at, changed_at = excluded.changed_at, source = excluded.source
+        observed_at = excluded.observed_at, changed_at = excluded.changed_at, source = excluded.source,
+        answered_at = excluded.answered_at
     WHERE p.observed_at < excluded.observed_at
 """)
 
@@ -106,7 +105,4 @@ def _changes(rows: Iterable[Any]) -> list[PortChange]:
 
 
 def _by_msisdn(rows: Iterable[Any]) -> dict[str, PortRecord]:
-    return {
-        str(msisdn): PortRecord(str(msisdn), Status(status), holder, current, area, observed, changed, source)
-        for msisdn, status, holder, current, area, observed, changed, source in rows
-    }
+    return {str(msisdn): PortRecord(str(msisdn), Status(status), *rest) for msisdn, status, *rest in rows}

@@ -40,6 +40,7 @@ port_record = Table(
     Column("observed_at", _moment, nullable=False),
     Column("changed_at", _moment),
     Column("source", Text, nullable=False),
+    Column("answered_at", _moment),
 )
 
 port_change = Table(
