@@ -102,7 +102,8 @@ def test_callers_of_one_number_buy_it_once_and_each_pay_for_their_answer(
     database_url: str, provider_url: str, sandbox: WatchedSandbox, slots: int
 ) -> None:
     """With one slot the others wait outside until the call is over; it was under way when they came."""
-    with front_door(database_url, provider_url, direct_slots=slots) as front:
+    patient = {"provider_timeout_seconds": "30,30", "direct_deadline_seconds": 30}  # the call is held
+    with front_door(database_url, provider_url, direct_slots=slots, **patient) as front:
         keys = {name: front.account(name) for name in ("one", "two", "three", "four")}
         callers = [{"apikey": key, "mobile": PORTED} for key in keys.values()] * 16
         with sandbox.held(), ThreadPoolExecutor(2) as pool:
