@@ -102,9 +102,7 @@ def test_the_overview_shows_processes_calls_spend_and_what_is_stuck(console: Wat
         run(to, stored_calls.claiming(call(now, 5), [f"1380000001{n}" for n in range(5)], overtaken=()))
         run(
             to,
-            outbox.adding(
-                new_id(), lane=Lane.SMS, decided_at=now - timedelta(minutes=1), numbers=3, with_changes=True
-            ),
+            undelivered(now - timedelta(minutes=1), numbers=3),
         )
 
     engine.transact(console.database, happened)
@@ -190,9 +188,7 @@ def test_the_events_page_lists_the_batches_that_its_badge_counts(console: Watche
     def decided(to: object) -> None:
         run(
             to,
-            outbox.adding(
-                new_id(), lane=Lane.SMS, decided_at=now + timedelta(seconds=5), numbers=1, with_changes=True
-            ),
+            undelivered(now + timedelta(seconds=5), numbers=1),
         )
 
     engine.transact(console.database, decided)
@@ -204,9 +200,7 @@ def test_the_events_page_lists_the_batches_that_its_badge_counts(console: Watche
         console.database,
         lambda to: run(
             to,
-            outbox.adding(
-                new_id(), lane=Lane.SMS, decided_at=now - timedelta(seconds=5), numbers=1, with_changes=True
-            ),
+            undelivered(now - timedelta(seconds=5), numbers=1),
         ),
     )
     page = otto.get("/events").text

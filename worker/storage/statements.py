@@ -42,16 +42,12 @@ def nothing(_rows: list[Any]) -> None:
 
 def run(connection: Connection, statement: Statement[T]) -> T:
     """Run one statement."""
-    result = connection.execute(statement.sql, dict(statement.parameters))
+    result = connection.execute(statement.sql, statement.parameters)
     return statement.reading(list(result) if result.returns_rows else [])
 
 
 @overload
 def together(connection: Connection, first: Statement[A], second: Statement[B], /) -> tuple[A, B]: ...
-@overload
-def together(
-    connection: Connection, first: Statement[A], second: Statement[B], third: Statement[C], /
-) -> tuple[A, B, C]: ...
 @overload
 def together(
     connection: Connection,
