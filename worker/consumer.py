@@ -16,12 +16,11 @@ from amqp.exceptions import PreconditionFailed
 from celery import Task, bootsteps
 from celery.bootsteps import CLOSE, TERMINATE  # type: ignore[attr-defined]
 from celery.exceptions import WorkerShutdown
-from celery.signals import worker_shutting_down
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 
-from worker import compression, logs, memory
+from worker import asked_to_end, compression, logs, memory
 from worker.deliveries import is_json
 from worker.feed import Feed, Parts
 from worker.lane_control import LaneControl
@@ -68,7 +67,6 @@ class QueueConsumer(Consumer):
         )
 
     _feed: Feed | None = None
-    _asked_to_stop = False
     # made with the feed
     lane_control: LaneControl
     lane_switch: LaneSwitch
@@ -85,7 +83,7 @@ class QueueConsumer(Consumer):
         super().__init__(*args, **kwargs, without_mingle=True, without_gossip=True)
         memory.settle_down()
         self.strategies: dict[str, Any] = _Strategies()
-        worker_shutting_down.connect(self._on_signal)
+        asked_to_end.hear(self._asked_to_end)
 
     def feed(self, parts: Callable[[], Parts] | None = None) -> Feed:
         """Return this process's feed, made on first use."""
@@ -130,19 +128,17 @@ class QueueConsumer(Consumer):
                 }
         return shown
 
-    def _on_signal(self, how: str = "Warm", **_about: Any) -> None:
-        """Start no further call, and stop soon; called in the handler of the signal to stop.
+    def _asked_to_end(self, hurried: bool) -> None:
+        """Start no further call, and stop soon; on the thread that hears signals.
 
-        Celery's loop sees the signal when it next has something to do, up to two seconds later. A second
-        signal, or one that asks for no more than the end, waits for nothing: what is held goes back.
+        Celery's loop sees the signal when it next has something to do, up to two seconds later. Who asks
+        twice, or for no more than the end, has nothing waited for: what is held goes back.
         """
-        if self._asked_to_stop or how == "Cold":
-            threading.Thread(target=_end_soon, daemon=True).start()
-        self._asked_to_stop = True
         if self._feed is not None:
             self._feed.start_nothing_more()
-        # in a thread: a handler must not wait for a lock that the thread it interrupts may hold
-        threading.Thread(target=self.hub.call_soon, args=(_do_nothing,), daemon=True).start()
+        self.hub.call_soon(_do_nothing)
+        if hurried:
+            _end_soon()
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, however long it takes; try often enough to be back soon after the broker is.

@@ -80,10 +80,15 @@ class LaneRunner:
         lanes.show(lane, self.snapshot)
 
     def submit(self, waiters: Iterable[Waiter]) -> None:
-        """Let requests wait for the next batch."""
+        """Let requests wait for the next batch; where the lane is idle and does not linger, they are it."""
         with self._changed:
             self._batcher.add(waiters)
-            if self._batcher.wake_at() != self._wakes_at:  # woken for each, it costs as much as a message
+            batch = None if self._batcher.busy or self._closed else self._batcher.next_batch()
+            if batch is not None:  # past the dispatcher, whose waking a shopper would wait for
+                self._pool.submit(self._run, batch, takes_slot=True)
+            wake_at = self._batcher.wake_at()
+            sleeps_longer = self._wakes_at is None or (wake_at is not None and wake_at < self._wakes_at)
+            if wake_at is not None and sleeps_longer:  # woken for each, it costs as much as a message
                 self._changed.notify()
 
     def forget(self) -> None:

@@ -25,6 +25,8 @@ class Contestant:
     items: int
     # items by the thousand in a message
     many: bool = False
+    # presend's: those its processes work for
+    lanes: tuple[str, ...] = ("upkeep", "sms")
     # not less at any scale: four batches for each that it keeps in flight, or there is no steady rate
     fewest: int = 1000
     on_redis: bool = False
@@ -48,7 +50,9 @@ class Contestant:
             return [[sys.executable, "-m", "tests.benchmarks.rivals.raw", broker_url, str(self.items)]]
         if self.kind == PRESEND:
             presend = [sys.executable, "-m", "worker.cli", "worker", "--lane"]
-            return [[*presend, "upkeep"]] + [[*presend, "sms"]] * self.processes
+            return [
+                [*presend, lane] for lane in self.lanes for _ in range(self.processes if lane == "sms" else 1)
+            ]
         celery = [str(RIVALS_PYTHON), "-m", "celery", "-A", "tests.benchmarks.rivals.app", "worker"]
         quiet = ["-l", "WARNING", "--without-mingle", "--without-gossip"]
         return [[*celery, "-Q", "sms", "-n", f"rival{number}@%h", *quiet] for number in range(self.processes)]

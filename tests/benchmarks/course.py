@@ -106,17 +106,15 @@ class Course:
                 assert process.stop(seconds=60) == 0 or who.kind != PRESEND, process.shown()
             return self._judged(who, broker_url, database_url, url, looks)
 
-    def start(self, open_here: ExitStack, who: Contestant, database_url: str) -> tuple[str, list[Process]]:
-        """Start a provider and the contestant's processes; the provider's URL, and these."""
+    def start(
+        self, open_here: ExitStack, who: Contestant, database_url: str, *, provider_url: str | None = None
+    ) -> tuple[str, list[Process]]:
+        """Start the contestant's processes, and a provider unless there is one; its URL, and these."""
         self._runs += 1
         broker_url = self.redis_url if who.on_redis else self.broker_url
-        provider = self._process(
-            open_here, "provider", [sys.executable, "-m", "tests.benchmarks.provider", str(who.latency)]
-        )
-        provider.wait_for(" ready")
-        url = provider.log.split()[1]
+        url = provider_url or self._provider(open_here, who.latency)
         return url, [
-            self._process(
+            self.process(
                 open_here,
                 f"{who.name.replace(' ', '-')}-{number}",
                 command,
@@ -174,7 +172,20 @@ class Course:
                     looks.append(_Look(came, time.monotonic(), *cpu))
         return looks
 
-    def _process(self, open_here: ExitStack, name: str, command: list[str], **environment: str) -> Process:
+    def waiting(self) -> int:
+        """Messages that wait in the drained queue over RabbitMQ; those a worker holds are not among them."""
+        with closing(connect_amqp(self.broker_url)) as connection:
+            return int(connection.channel().queue_declare(filling.QUEUE, passive=True).message_count)
+
+    def _provider(self, open_here: ExitStack, latency: float) -> str:
+        provider = self.process(
+            open_here, "provider", [sys.executable, "-m", "tests.benchmarks.provider", str(latency)]
+        )
+        provider.wait_for(" ready")
+        return provider.log.split()[1]
+
+    def process(self, open_here: ExitStack, name: str, command: list[str], **environment: str) -> Process:
+        """Start a process that ends with the run."""
         process = Process(f"{self._runs:03}-{name}", command, environment, self.folder)
         open_here.callback(lambda: process.alive and process.kill())
         return process
@@ -236,9 +247,8 @@ class Course:
         """Messages that are still queued though everybody has stopped."""
         if broker_url.startswith("redis"):
             return {f"left in {name}": left for name, left in messages_left(broker_url, _QUEUES).items()}
-        with closing(connect_amqp(broker_url)) as connection:
-            left = connection.channel().queue_declare(filling.QUEUE, passive=True).message_count
-        return {f"left in {filling.QUEUE}": int(left)} if left else {}
+        left = self.waiting()
+        return {f"left in {filling.QUEUE}": left} if left else {}
 
 
 @contextmanager

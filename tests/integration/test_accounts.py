@@ -23,6 +23,7 @@ from worker.storage import accounts, engine, holds
 from worker.storage.engine import connect
 from worker.storage.holds import Opened, Opening, RateLimited, Refused
 from worker.storage.ids import new_id
+from worker.storage.statements import run
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def open_call(database: Engine, key: str, numbers: int, *, seconds: float = 60.0
 
 
 def settle(database: Engine, charges: Mapping[str, int]) -> set[str]:
-    return engine.transact(database, lambda to: holds.settle(to, charges))
+    return engine.transact(database, lambda to: run(to, holds.settling(charges)))
 
 
 def account(database: Engine, name: str = "shop") -> accounts.Account:
@@ -84,7 +85,7 @@ def test_many_at_once_never_answer_more_than_the_balance(database: Engine) -> No
                 asked += charge
                 answered += charge if may_be_sent else 0
             if may_be_sent and charge:
-                engine.transact(database, lambda to, each=request_id: holds.sent(to, [each]))
+                engine.transact(database, lambda to, each=request_id: run(to, holds.sent([each])))
 
     def sweeper() -> None:
         while not done.wait(0.02):
@@ -133,9 +134,22 @@ def test_settling_again_changes_nothing(database: Engine) -> None:
         assert settle(database, {paid: 4, free: 0}) == {paid, free}
     assert account(database).balance == 96
     for _ in range(2):
-        engine.transact(database, lambda to: holds.refund(to, [paid, free]))
+        engine.transact(database, lambda to: run(to, holds.refunding([paid, free])))
     assert account(database).balance == 100
     assert account(database).held == 0
+
+
+def test_calls_of_several_accounts_settle_together_each_line_with_the_balance_after_it(
+    database: Engine,
+) -> None:
+    shop, other = opened_account(database), opened_account(database, "other", balance=10)
+    calls = [open_call(database, key, 5) for key in (shop, other, shop, shop)]
+    may_be_sent = settle(database, dict(zip(calls, (3, 5, 0, 4), strict=True)) | {new_id(): 1})
+    assert may_be_sent == set(calls), "one that never was held may not be sent"
+    assert statement(database) == [("opening", 100, 100), ("charge", -3, 97), ("charge", -4, 93)]
+    assert statement(database, "other") == [("opening", 10, 10), ("charge", -5, 5)]
+    assert (account(database).held, account(database, "other").held) == (0, 0)
+    assert (account(database).balance, account(database, "other").balance) == (93, 5)
 
 
 def test_a_postpaid_balance_falls_as_far_as_its_credit_goes(database: Engine) -> None:

@@ -15,7 +15,7 @@ from worker.carrier.protocol import FeeType
 from worker.portability.freshness import Objection
 from worker.portability.records import AnsweredFrom
 from worker.portability.requests import Lane
-from worker.storage import accounts, dead_letters, engine, holds, number_story
+from worker.storage import accounts, dead_letters, engine, holds, number_story, statements
 from worker.storage.accounts import Movement
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.holds import Opening
@@ -127,7 +127,7 @@ def test_a_direct_callers_request_names_the_account_it_was_charged_to(moved: Ben
     with moved.database.begin() as to:
         shop, key = accounts.create(to, "shop", fee_type=FeeType.PREPAID, balance=10, by="mei")
         holds.open_calls(to, [Opening(call, accounts.key_hash(key), 2)], hold_seconds=60)
-        holds.settle(to, {call: 2})
+        statements.run(to, holds.settling({call: 2}))
     moved.now = datetime.now(UTC)
     run(moved.pipeline(), moved.request(Lane.DIRECT, HOME, source=shop.id, reference=f"{call}:1"))
     last = told(moved).requests[-1]

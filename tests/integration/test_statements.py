@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.errors import StorageUnavailable
 from worker.portability.requests import Lane
 from worker.storage import breaker, engine, gate
-from worker.storage.statements import Statement, nothing, together
+from worker.storage.statements import COMMIT, Statement, nothing, together
 
 _ADD = "INSERT INTO lane_pause (lane, paused_at, paused_by, reason) VALUES (:lane, now(), 'mei', 'test')"
 _END = Statement(text("SELECT pg_terminate_backend(pg_backend_pid())"), {}, nothing)
@@ -56,3 +56,19 @@ def test_a_connection_that_ends_half_way_is_replaced(
     breaker_of = breaker.reading("none", Lane.SMS)
     assert engine.read(database, lambda to: together(to, COUNTING, breaker_of)) == (0, None)
     assert not caplog.records, "the pool does not complain"
+
+
+def test_a_commit_that_goes_along_ends_the_transaction(database: Engine) -> None:
+    seen: list[int] = []
+
+    def work(to: Connection) -> None:
+        together(to, adding("sms"), COMMIT)
+        seen.append(engine.read(database, lambda other: together(other, COUNTING))[0])
+        together(to, adding("recharge"))
+
+    engine.transact(database, work)
+    assert seen == [1], "another connection sees it before this one is given back"
+    assert engine.read(database, lambda to: together(to, COUNTING)) == (2,)
+    with pytest.raises(DBAPIError, match="lane_pause_pkey"):
+        engine.transact(database, lambda to: together(to, adding("direct"), adding("sms"), COMMIT))
+    assert engine.read(database, lambda to: together(to, COUNTING)) == (2,)

@@ -69,3 +69,50 @@ def test_a_request_that_changes_nothing_does_not_wake_the_dispatcher() -> None:
         time.sleep(0.001)  # time to look, for a dispatcher that was woken
     assert looks["sms-dispatch"] < 50
     assert lane.close(timeout_seconds=5)
+
+
+def test_an_idle_lane_starts_what_comes_without_its_dispatcher() -> None:
+    """A shopper would wait for its waking. The others find the slot taken, and are the dispatcher's."""
+    looks: Counter[str] = Counter()
+    going_on, ran = threading.Event(), list[list[Waiter]]()
+
+    def clock() -> float:
+        looks[threading.current_thread().name] += 1
+        return time.monotonic()
+
+    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+        ran.append(list(batch))
+        going_on.wait(5)
+        return BatchOutcome(rejected=[(one, "done") for one in batch])
+
+    lane = lane_of(Lane.RECHARGE, run, clock=clock)
+    eventually(lambda: looks["recharge-dispatch"] > 0, "a dispatcher that sleeps", seconds=5)
+    before = looks["recharge-dispatch"]
+    first, second = waiter("first"), waiter("second")
+    lane.submit([first])
+    eventually(lambda: ran == [[first]], "the batch", seconds=5)
+    assert looks["recharge-dispatch"] == before
+    lane.submit([second])
+    going_on.set()
+    eventually(lambda: second.settled, "the other", seconds=5)
+    assert ran == [[first], [second]]
+    assert lane.close(timeout_seconds=5)
+
+
+def test_what_an_idle_lane_starts_at_once_is_still_given_up_in_time() -> None:
+    going_on, told = threading.Event(), list[list[Waiter]]()
+
+    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+        told.append(list(batch))
+        if len(told) == 1:
+            going_on.wait(10)  # the provider does not answer
+        return BatchOutcome(rejected=[(one, "done") for one in batch])
+
+    lane = lane_of(Lane.RECHARGE, run)
+    late = waiter("late")
+    late.deadline = time.monotonic() + 0.2
+    lane.submit([late])
+    eventually(lambda: late.settled, "the end of its time", seconds=5)
+    assert told == [[late], [late]]
+    going_on.set()
+    assert lane.close(timeout_seconds=5)

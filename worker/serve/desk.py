@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from worker import logs
 from worker.carrier.protocol import Balance
@@ -21,9 +21,12 @@ from worker.serve.gathering import Gathering
 from worker.storage import accounts, engine, holds
 from worker.storage.holds import Opened, Opening, Refused
 from worker.storage.ids import new_id
+from worker.storage.statements import COMMIT, Statement, together
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
 
 log = logs.get(__name__)
 
@@ -49,7 +52,7 @@ class Desk:
         self._opening: Gathering[Opening, _Opening] = Gathering(self._open, self._pool)
         self._settling: Gathering[tuple[str, int], bool] = Gathering(self._settle, self._pool)
         self._sent: Gathering[str, None] = Gathering(partial(self._drop, holds.sent), self._pool)
-        self._refunds: Gathering[str, None] = Gathering(partial(self._drop, holds.refund), self._pool)
+        self._refunds: Gathering[str, None] = Gathering(partial(self._drop, holds.refunding), self._pool)
 
     async def open(self, request_id: str, caller: str, numbers: int) -> Opened:
         """Reserve a call's look-ups; raises -1, -6, -5, or ``RateLimited``. No number: the key is checked.
@@ -102,18 +105,22 @@ class Desk:
 
     def _open(self, calls: Sequence[Opening]) -> Sequence[_Opening]:
         return engine.transact(
-            self._database, lambda to: holds.open_calls(to, calls, hold_seconds=self._hold_seconds)
+            self._database,
+            lambda to: holds.open_calls(to, calls, hold_seconds=self._hold_seconds, ends=True),
         )
 
     def _settle(self, charges: Sequence[tuple[str, int]]) -> Sequence[bool]:
-        by_call = dict(charges)
-        may_be_sent = engine.transact_until_done(
-            self._database, lambda to: holds.settle(to, by_call), giving_up=self._giving_up
-        )
+        may_be_sent = self._until_done(holds.settling(dict(charges)))
         return [request_id in may_be_sent for request_id, _ in charges]
 
     def _drop(
-        self, how: Callable[[Connection, Sequence[str]], None], request_ids: Sequence[str]
+        self, how: Callable[[Sequence[str]], Statement[None]], request_ids: Sequence[str]
     ) -> Sequence[None]:
-        engine.transact_until_done(self._database, lambda to: how(to, request_ids), giving_up=self._giving_up)
+        self._until_done(how(request_ids))
         return [None] * len(request_ids)
+
+    def _until_done(self, statement: Statement[T]) -> T:
+        result, _ = engine.transact_until_done(
+            self._database, lambda to: together(to, statement, COMMIT), giving_up=self._giving_up
+        )
+        return result

@@ -8,8 +8,7 @@ only where its hold still stands. Each function takes many calls at once, in one
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, text
 from worker.carrier.protocol import FeeType
 from worker.storage.accounts import Movement
 from worker.storage.arrays import array
+from worker.storage.statements import COMMIT, Statement, nothing, together
 
 _MINUTE = timedelta(minutes=1)
 _AT_ONCE = 1000
@@ -131,74 +131,103 @@ _RESERVE = text("""
          AS n(id, held, calls_until), relaxed
     WHERE a.id = n.id
 """)
-_CHARGE = text("""
-    UPDATE account_hold h SET charged = least(n.charge, h.numbers)
-    FROM unnest(CAST(:id AS uuid[]), CAST(:charge AS integer[])) AS n(id, charge)
-    WHERE h.id = n.id AND h.charged IS NULL
-    RETURNING h.id, h.account_id, h.numbers, h.charged
-""")
-_CHARGED = text("""
-    SELECT id FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL
-""")
+_AND_MOVE = """
+    , sums AS (
+        SELECT account_id AS id, sum(released)::bigint AS released, sum(amount)::bigint AS amount
+        FROM lines GROUP BY account_id
+    ), locked AS (
+        SELECT a.id FROM account a JOIN sums USING (id) ORDER BY a.id FOR UPDATE OF a
+    ), changed AS (
+        UPDATE account a SET balance = a.balance + s.amount, held = a.held - s.released
+        FROM sums s JOIN locked USING (id)
+        WHERE a.id = s.id
+        RETURNING a.id, a.balance - s.amount AS before
+    ), moved AS (
+        INSERT INTO account_movement (account_id, at, kind, amount, balance, request_id, note)
+        SELECT l.account_id, now(), l.kind, l.amount,
+               c.before + sum(l.amount) OVER (PARTITION BY l.account_id ORDER BY l.place), l.id, l.note
+        FROM lines l JOIN changed c ON c.id = l.account_id
+        WHERE l.kind IS NOT NULL ORDER BY l.place
+    )
+"""
+"""Goes on from ``lines``, what calls do to their accounts: a call, its account, the look-ups that are no
+longer reserved, its movement's amount, kind (NULL: nothing is written down), note and place."""
+_SETTLE = text(f"""
+    WITH call AS (
+        SELECT * FROM unnest(CAST(:id AS uuid[]), CAST(:charge AS integer[])) WITH ORDINALITY
+            AS n(id, charge, place)
+    ), charged AS (
+        UPDATE account_hold h SET charged = least(c.charge, h.numbers) FROM call c
+        WHERE h.id = c.id AND c.charge > 0 AND h.charged IS NULL
+        RETURNING h.id, h.account_id, h.numbers, h.charged, c.place
+    ), freed AS (
+        DELETE FROM account_hold h USING call c
+        WHERE h.id = c.id AND c.charge = 0 AND h.charged IS NULL
+        RETURNING h.id, h.account_id, h.numbers, c.place
+    ), lines AS (
+        SELECT id, account_id, numbers AS released, -charged AS amount,
+               '{Movement.CHARGE}' AS kind, CAST(:note AS text) AS note, place FROM charged
+        UNION ALL SELECT id, account_id, numbers, 0, NULL, '', place FROM freed
+    ) {_AND_MOVE}
+    SELECT id FROM charged
+    UNION ALL SELECT h.id FROM account_hold h JOIN call USING (id) WHERE h.charged IS NOT NULL
+""")  # noqa: S608 - the words are ours
 _EXTEND = text("""
     UPDATE account_hold SET until = now() + :seconds * interval '1 second'
     WHERE id = CAST(:id AS uuid) AND charged IS NULL
 """)
 _DROP = text("DELETE FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL")
-_TAKE_BACK = text("""
-    DELETE FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL
-    RETURNING id, account_id, numbers, charged
-""")
-_LEFT_BEHIND = text("""
-    DELETE FROM account_hold WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM account_hold WHERE until < now() LIMIT :most FOR UPDATE SKIP LOCKED
-    )) RETURNING id, account_id, numbers, charged
-""")
-_LOCK = text("SELECT id, balance FROM account WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE")
-_CHANGE = text("""
-    WITH moved AS (
-        INSERT INTO account_movement (account_id, at, kind, amount, balance, request_id, note)
-        SELECT account_id, now(), kind, amount, balance, request_id, note
-        FROM unnest(CAST(:account_id AS uuid[]), CAST(:kind AS text[]), CAST(:amount AS bigint[]),
-                    CAST(:after AS bigint[]), CAST(:request_id AS uuid[]), CAST(:note AS text[]))
-             AS n(account_id, kind, amount, balance, request_id, note)
-    )
-    UPDATE account a SET balance = n.balance, held = a.held - n.released
-    FROM unnest(CAST(:id AS uuid[]), CAST(:balance AS bigint[]), CAST(:released AS bigint[]))
-         AS n(id, balance, released)
-    WHERE a.id = n.id
-""")
-
-
-class _Line(NamedTuple):
-    """What one call does to its account."""
-
-    account_id: str
-    request_id: str
-    # look-ups no longer reserved
-    released: int
-    # None: nothing is written down
-    kind: Movement | None = None
-    amount: int = 0
-    note: str = ""
+_REFUND = text(f"""
+    WITH taken_back AS (
+        DELETE FROM account_hold WHERE id = ANY(CAST(:ids AS uuid[])) AND charged IS NOT NULL
+        RETURNING id, account_id, charged
+    ), lines AS (
+        SELECT id, account_id, 0 AS released, charged AS amount, '{Movement.REFUND}' AS kind,
+               'the caller was told -8' AS note, row_number() OVER () AS place
+        FROM taken_back
+    ) {_AND_MOVE}
+    SELECT count(*) FROM taken_back
+""")  # noqa: S608 - the words are ours
+_RECOVER = text(f"""
+    WITH left_behind AS (
+        DELETE FROM account_hold WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM account_hold WHERE until < now() LIMIT :most FOR UPDATE SKIP LOCKED
+        )) RETURNING id, account_id, numbers, charged
+    ), lines AS (
+        SELECT id, account_id, 0 AS amount, row_number() OVER () AS place,
+            CASE WHEN charged IS NULL THEN numbers ELSE 0 END AS released,
+            CASE WHEN charged IS NULL THEN '{Movement.RELEASED}' ELSE '{Movement.UNSENT}' END AS kind,
+            CASE WHEN charged IS NULL
+                THEN numbers || ' reserved for a call whose server ended before it answered'
+                ELSE charged || ' charged for a call whose server ended: its answer may not have been sent'
+            END AS note
+        FROM left_behind
+    ) {_AND_MOVE}
+    SELECT count(*) FROM left_behind
+""")  # noqa: S608 - the words are ours
 
 
 def open_calls(
-    connection: Connection, calls: Sequence[Opening], *, hold_seconds: float
+    connection: Connection, calls: Sequence[Opening], *, hold_seconds: float, ends: bool = False
 ) -> list[Opened | Refused | RateLimited]:
-    """Reserve what each call asks for, in order, or say why not; holds stand for ``hold_seconds``."""
+    """Reserve what each call asks for, in order, or say why not; holds stand for ``hold_seconds``.
+
+    ``ends`` says that nothing else is done in the transaction: its COMMIT goes along.
+    """
     callers = {call.caller for call in calls}
     ids = {caller for caller in callers if len(caller) == _UUID_LENGTH}
-    found = connection.execute(_LOCK_CALLERS, {"callers": array(callers), "ids": array(ids)}).all()
-    by_caller: dict[str, _Row] = {}
-    for new, old, account_id, fee_type, *rest in found:
-        row = _Row(str(account_id), FeeType(fee_type), *rest)
-        by_caller |= {caller: row for caller in (new, old, row.id) if caller is not None}
+    (by_caller,) = together(
+        connection, Statement(_LOCK_CALLERS, {"callers": array(callers), "ids": array(ids)}, _by_caller)
+    )
     results: list[Opened | Refused | RateLimited] = []
     for call in calls:
         known = by_caller.get(call.caller)
         results.append(Refused.UNKNOWN_KEY if known is None else known.open(call))
-    _store(connection, list({row.id: row for row in by_caller.values()}.values()), hold_seconds)
+    last = _reserving(list({row.id: row for row in by_caller.values()}.values()), hold_seconds)
+    if ends:
+        last.append(COMMIT)
+    if last:
+        together(connection, *last)
     return results
 
 
@@ -207,111 +236,58 @@ def extend(connection: Connection, request_id: str, *, hold_seconds: float) -> b
     return bool(connection.execute(_EXTEND, {"id": request_id, "seconds": hold_seconds}).rowcount)
 
 
-def settle(connection: Connection, charges: Mapping[str, int], *, note: str = "") -> set[str]:
+def settling(charges: Mapping[str, int], *, note: str = "") -> Statement[set[str]]:
     """Charge calls, by their request ids; return those whose answers may be sent.
 
     ``note`` is for the statement. A call whose hold is gone (its time was up) is not charged; it may be sent
     only if it costs nothing. Safe to run again: a hold that is charged already was charged by the run whose
     COMMIT was not answered.
     """
-    rows = connection.execute(_CHARGE, {"id": array(charges), "charge": array(charges.values())}).all()
-    lines = [
-        _Line(str(account_id), str(request_id), numbers, Movement.CHARGE if charged else None, -charged, note)
-        for request_id, account_id, numbers, charged in rows
-    ]
-    _apply(connection, lines)
-    done = {line.request_id for line in lines}
-    missing = charges.keys() - done
-    if missing:
-        done |= {str(found) for (found,) in connection.execute(_CHARGED, {"ids": array(missing)})}
     free = {request_id for request_id, charge in charges.items() if not charge}
-    if free:
-        connection.execute(_DROP, {"ids": array(free)})
-    return done | free
-
-
-def sent(connection: Connection, request_ids: Collection[str]) -> None:
-    """Say that the answers of charged calls were sent."""
-    connection.execute(_DROP, {"ids": array(request_ids)})
-
-
-def refund(connection: Connection, request_ids: Collection[str]) -> None:
-    """Give back what was charged for answers that were not sent, and never will be. Safe to run again."""
-    _apply(
-        connection,
-        [
-            _Line(str(account_id), str(request_id), 0, Movement.REFUND, charged, "the caller was told -8")
-            for request_id, account_id, _, charged in connection.execute(
-                _TAKE_BACK, {"ids": array(request_ids)}
-            )
-            if charged
-        ],
+    return Statement(
+        _SETTLE,
+        {"id": array(charges), "charge": array(charges.values()), "note": note},
+        lambda rows: {str(request_id) for (request_id,) in rows} | free,
     )
+
+
+def sent(request_ids: Collection[str]) -> Statement[None]:
+    """Say that the answers of charged calls were sent."""
+    return Statement(_DROP, {"ids": array(request_ids)}, nothing)
+
+
+def refunding(request_ids: Collection[str]) -> Statement[None]:
+    """Give back what was charged for answers that were not sent, and never will be. Safe to run again."""
+    return Statement(_REFUND, {"ids": array(request_ids)}, nothing)
 
 
 def recover(connection: Connection) -> int:
     """Release what calls reserved whose server is gone, and list those it had charged; return how many."""
-    rows = connection.execute(_LEFT_BEHIND, {"most": _AT_ONCE}).all()
-    _apply(connection, [_left_behind(*map(_plain, row)) for row in rows])
-    return len(rows)
+    return int(connection.execute(_RECOVER, {"most": _AT_ONCE}).scalar_one())
 
 
-def _left_behind(request_id: str, account_id: str, numbers: int, charged: int | None) -> _Line:
-    if charged is None:
-        note = f"{numbers} reserved for a call whose server ended before it answered"
-        return _Line(account_id, request_id, numbers, Movement.RELEASED, 0, note)
-    note = f"{charged} charged for a call whose server ended: its answer may not have been sent"
-    return _Line(account_id, request_id, 0, Movement.UNSENT, 0, note)
+def _by_caller(rows: Iterable[Any]) -> dict[str, _Row]:
+    """The accounts by everything that may name them: their keys' hashes and their ids."""
+    by_caller: dict[str, _Row] = {}
+    for new, old, account_id, fee_type, *rest in rows:
+        row = _Row(str(account_id), FeeType(fee_type), *rest)
+        by_caller |= {caller: row for caller in (new, old, row.id) if caller is not None}
+    return by_caller
 
 
-def _store(connection: Connection, rows: Sequence[_Row], hold_seconds: float) -> None:
+def _reserving(rows: Sequence[_Row], hold_seconds: float) -> list[Statement[None]]:
+    """The statement that stores what calls did to their accounts' rows; none where they did nothing."""
     changed = [row for row in rows if row.holds or row.calls_a_minute is not None]
-    holds = [(row.id, call) for row in rows for call in row.holds]
-    if changed:
-        connection.execute(
-            _RESERVE,
-            {
-                "id": array(row.id for row in changed),
-                "held": array(row.held for row in changed),
-                "calls_until": array(row.calls_until for row in changed),
-                "call": array(call.request_id for _, call in holds),
-                "account_id": array(account_id for account_id, _ in holds),
-                "numbers": array(call.numbers for _, call in holds),
-                "seconds": hold_seconds,
-            },
-        )
-
-
-def _apply(connection: Connection, lines: Sequence[_Line]) -> None:
-    """Change the balances as the lines say, and write each down."""
-    if not lines:
-        return
-    ids = {line.account_id for line in lines}
-    balances = {
-        str(account_id): balance for account_id, balance in connection.execute(_LOCK, {"ids": array(ids)})
+    holds = [(row.id, call) for row in changed for call in row.holds]
+    if not changed:
+        return []
+    values = {
+        "id": array(row.id for row in changed),
+        "held": array(row.held for row in changed),
+        "calls_until": array(row.calls_until for row in changed),
+        "call": array(call.request_id for _, call in holds),
+        "account_id": array(account_id for account_id, _ in holds),
+        "numbers": array(call.numbers for _, call in holds),
+        "seconds": hold_seconds,
     }
-    released: Counter[str] = Counter()
-    moved: list[tuple[_Line, int]] = []
-    for line in lines:
-        released[line.account_id] += line.released
-        balances[line.account_id] += line.amount
-        if line.kind is not None:
-            moved.append((line, balances[line.account_id]))
-    connection.execute(
-        _CHANGE,
-        {
-            "id": array(balances),
-            "balance": array(balances.values()),
-            "released": array(released[each] for each in balances),
-            "account_id": array(line.account_id for line, _ in moved),
-            "kind": array(line.kind for line, _ in moved),
-            "amount": array(line.amount for line, _ in moved),
-            "after": array(after for _, after in moved),
-            "request_id": array(line.request_id for line, _ in moved),
-            "note": array(line.note for line, _ in moved),
-        },
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, int) else str(value)
+    return [Statement(_RESERVE, values, nothing)]

@@ -26,6 +26,7 @@ from worker.storage.holds import Opening, Refused
 from worker.storage.ids import new_id
 from worker.storage.jobs import Why
 from worker.storage.presence import ABSENT
+from worker.storage.statements import together
 
 UNANSWERED = "unanswered"
 """The status of a number that is given up: the provider answers others, and not this one."""
@@ -158,10 +159,11 @@ def store(connection: Connection, work: Work, rows: Mapping[int, CheckedRequest 
     answers = _Answers(part)
     news = answers.put(rows)
     charge = sum(number for status, number in news.items() if status in _CHARGED)
-    if work.request_id not in holds.settle(connection, {work.request_id: charge}, note=job_note(work.job_id)):
+    settling = holds.settling({work.request_id: charge}, note=job_note(work.job_id))
+    may_be_stored, _ = together(connection, settling, holds.sent([work.request_id]))
+    if work.request_id not in may_be_stored:
         let_go(connection, work)  # its time was up: the ledger answers it next time
         return True
-    holds.sent(connection, [work.request_id])
     why = [row.reason if row else "given_up" for row in rows.values() if row is None or row.status is None]
     fault = any(each in _PROVIDERS_FAULT for each in why)
     tries = int(part.tries) + fault

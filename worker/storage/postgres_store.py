@@ -20,7 +20,7 @@ from worker.storage.budget import Budget
 from worker.storage.calls import Call, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.presence import Absences, Presence
-from worker.storage.statements import Statement, run, together
+from worker.storage.statements import COMMIT, Statement, run, together
 from worker.storage.store import Claim, Known, Settled, Settlement
 from worker.storage.suspicions import Suspicions
 
@@ -134,9 +134,10 @@ class PostgresStore:
         """See ``Store``."""
 
         def work(to: Connection) -> Settled:
-            settled = _settle(to, settlement)
-            if self._budget.daily and settlement.call_id is not None:
-                budget.settle(to, settlement.call_id, _spent(settlement.ended))
+            spender = settlement.call_id if self._budget.daily else None
+            settled = _settle(to, settlement, ends=spender is None and not settlement.letters)
+            if spender is not None:
+                budget.settle(to, spender, _spent(settlement.ended))
             return settled
 
         return self._until_done(work)
@@ -217,7 +218,8 @@ def _claim(
     return Claim(held, set(unaffordable), records, holders, ledger.find(to, answerable))
 
 
-def _settle(to: Connection, settlement: Settlement) -> Settled:
+def _settle(to: Connection, settlement: Settlement, *, ends: bool) -> Settled:
+    """``ends``: nothing else is done in the transaction, so its COMMIT goes along."""
     if settlement.letters:
         dead_letters.keep_from_giving_up(to)
     records, changes = _learned(to, settlement)
@@ -228,6 +230,8 @@ def _settle(to: Connection, settlement: Settlement) -> Settled:
     ]
     if settlement.rows or changes:
         storing.insert(0, _batch(settlement, with_changes=bool(changes)))
+    if ends:
+        storing.append(COMMIT)
     before: set[RequestKey] = set()
     if settlement.rows:
         before, *_ = together(to, ledger.adding(settlement.rows), *storing)
