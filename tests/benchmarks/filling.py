@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -42,9 +43,8 @@ def fill(
     many: bool,
     results: bool = False,
     first: int = 0,
-    drained: bool = False,
 ) -> int:
-    """Put items into the queue ``sms``, which may be ``drained`` meanwhile; return how many messages."""
+    """Put items into the queue ``sms``; return how many messages."""
     wanted = items(count, first=first)
     bodies: list[dict[str, Any]] = (
         [{"items": wanted[begin : begin + MANY]} for begin in range(0, count, MANY)] if many else list(wanted)
@@ -53,7 +53,7 @@ def fill(
     if broker_url.startswith("redis"):
         _to_redis(broker_url, messages)
     else:
-        _to_rabbitmq(broker_url, messages, drained=drained)
+        _to_rabbitmq(broker_url, messages)
     return len(bodies)
 
 
@@ -104,30 +104,30 @@ def for_rabbitmq(message: Written) -> amqp.Message:
     )
 
 
-def _to_rabbitmq(url: str, messages: Iterator[Written], *, drained: bool) -> None:
-    """Publish with the broker's confirms, many in flight."""
+def _to_rabbitmq(url: str, messages: Iterator[Written]) -> None:
+    """Publish with the broker's confirms, many in flight: what is not confirmed at the end may be lost."""
     with closing(connect_amqp(url)) as connection:
         channel = connection.channel()
         channel.confirm_select()
-        confirmed = sent = 0
+        unconfirmed: dict[int, None] = {}
 
-        def note(tag: int, _multiple: bool) -> None:
-            nonlocal confirmed
-            confirmed = max(confirmed, tag)
+        def note(tag: int, multiple: bool) -> None:
+            confirmed = takewhile(lambda each: each <= tag, list(unconfirmed)) if multiple else (tag,)
+            for each in confirmed:
+                unconfirmed.pop(each, None)
 
         def refuse(*_about: Any) -> None:
             raise RuntimeError("the broker refused a message: is it short of memory or disk?")
 
         channel.events["basic_ack"].add(note)
         channel.events["basic_nack"].add(refuse)
-        for message in messages:
+        for tag, message in enumerate(messages, 1):
+            unconfirmed[tag] = None
             channel.basic_publish(for_rabbitmq(message), routing_key=QUEUE)
-            sent += 1
-            while sent - confirmed >= _IN_FLIGHT:
+            while len(unconfirmed) >= _IN_FLIGHT:
                 connection.drain_events(timeout=30)
-        # confirms may come out of order: what the queue holds is the proof
-        while not drained and channel.queue_declare(QUEUE, passive=True).message_count < sent:
-            pass
+        while unconfirmed:
+            connection.drain_events(timeout=30)
 
 
 def _to_redis(url: str, messages: Iterator[Written]) -> None:

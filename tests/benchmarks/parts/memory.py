@@ -94,7 +94,7 @@ def _feed(broker_url: str, messages: int, done: list[int]) -> None:
     for first in range(0, messages, _PORTION):
         while first - done[0] > _MOST_WAITING:
             time.sleep(_LOOK_SECONDS)
-        filling.fill(broker_url, min(_PORTION, messages - first), many=False, first=first, drained=True)
+        filling.fill(broker_url, min(_PORTION, messages - first), many=False, first=first)
 
 
 def _course(samples: list[tuple[int, float]], messages: int) -> list[float]:
