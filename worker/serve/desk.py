@@ -111,6 +111,10 @@ class Desk:
 
     def _settle(self, charges: Sequence[tuple[str, int]]) -> Sequence[bool]:
         may_be_sent = self._until_done(holds.settling(dict(charges)))
+        missing = {call: charge for call, charge in charges if call not in may_be_sent}
+        if missing:  # or charged by a run whose reply was lost, and which ended while this one waited for it
+            again = self._until_done(holds.settling(missing))
+            may_be_sent |= again
         return [request_id in may_be_sent for request_id, _ in charges]
 
     def _drop(

@@ -241,7 +241,7 @@ def settling(charges: Mapping[str, int], *, note: str = "") -> Statement[set[str
 
     ``note`` is for the statement. A call whose hold is gone (its time was up) is not charged; it may be sent
     only if it costs nothing. Safe to run again: a hold that is charged already was charged by the run whose
-    COMMIT was not answered.
+    COMMIT was not answered, and is found once that has ended.
     """
     free = {request_id for request_id, charge in charges.items() if not charge}
     return Statement(
