@@ -34,6 +34,14 @@ _SUSPECT_AFTER = 2
 """Failed calls after which a number waits behind the others: one that is never answered is no probe."""
 
 
+def batches_at_once(slots: int) -> int:
+    """How many batches a lane runs: in a call in each slot, and half as many that store and tell answers.
+
+    So the next call need not wait for that, while a process that dies owes no more than these.
+    """
+    return slots + slots // 2
+
+
 class Waiter(msgspec.Struct, eq=False, weakref=True):
     """A request waiting in a lane, and what has happened to it so far."""
 
@@ -116,6 +124,8 @@ class Batcher:
     # while true no batch starts
     stopped: bool = field(default=False, init=False)
     busy: int = field(default=0, init=False)
+    # batches that have given their slot back and have not ended
+    ending: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
     _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
     # by what is held against them
@@ -185,9 +195,17 @@ class Batcher:
                 self._wait(waiter)
         return taken
 
-    def done(self) -> None:
-        """Give a slot back."""
+    def asked(self) -> None:
+        """Give a slot back before the batch has ended: it makes no further call."""
         self.busy -= 1
+        self.ending += 1
+
+    def done(self, *, asked: bool = False) -> None:
+        """Take note of a batch's end, and of its slot unless that was given back when it had ``asked``."""
+        if asked:
+            self.ending -= 1
+        else:
+            self.busy -= 1
         if self._alone:
             self._alone = set()
             self._others_first = self.slots
@@ -269,7 +287,7 @@ class Batcher:
     def _due_at(self) -> float | None:
         if self._alone or self.stopped:
             return None
-        if self._suspects and not self.busy:
+        if self._suspects and not self.busy and not self.ending:
             return self._paused_until
         return self._others_due_at()
 
@@ -303,3 +321,29 @@ class Batcher:
             if not waiting:
                 del self._suspects[level]
         return list(batch.values())
+
+
+class Slot:
+    """The slot that a batch has taken, or none; used like the batcher, under the lane's lock."""
+
+    def __init__(self, batcher: Batcher | None) -> None:
+        self._batcher = batcher
+        self._given_back = False
+
+    @property
+    def taken(self) -> bool:
+        """Whether the batch took one, given back or not."""
+        return self._batcher is not None
+
+    def give_back(self) -> bool:
+        """Give it back before the batch has ended; return whether there was one to give."""
+        if self._batcher is None or self._given_back:
+            return False
+        self._given_back = True
+        self._batcher.asked()
+        return True
+
+    def end(self) -> None:
+        """Take note of the batch's end."""
+        if self._batcher is not None:
+            self._batcher.done(asked=self._given_back)

@@ -12,9 +12,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol
 
 from worker import logs
-from worker.batching import Batcher, BatchOutcome, Postponed, Waiter
+from worker.batching import Batcher, BatchOutcome, Postponed, Slot, Waiter, batches_at_once
 from worker.errors import StorageUnavailable
 from worker.metrics import batches, lanes
 from worker.portability.requests import Lane
@@ -24,7 +26,14 @@ from worker.suspicion import Suspicion
 log = logs.get(__name__)
 
 
-RunBatch = Callable[[Sequence[Waiter]], BatchOutcome]
+class RunBatch(Protocol):
+    """What decides a batch; it calls ``asked`` once no further provider call is made for it."""
+
+    def __call__(self, waiters: Sequence[Waiter], /, *, asked: Callable[[], None]) -> BatchOutcome:
+        """Decide a batch."""
+        ...
+
+
 Settle = Callable[[BatchOutcome], None]
 Started = Callable[[Sequence[Waiter]], None]
 
@@ -68,8 +77,8 @@ class LaneRunner:
         self._closed = False
         # when the dispatcher looks again by itself
         self._wakes_at: float | None = None
-        # Two threads beyond the slots decide what is overdue while every slot is in a call.
-        threads = slots + 2
+        # two more decide what is overdue while all the others are busy
+        threads = batches_at_once(slots) + 2
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{lane}-batch")
         # All of them now: the pool would start the last ones when it is first short of them, hours later.
         together = threading.Barrier(threads)
@@ -85,7 +94,7 @@ class LaneRunner:
             self._batcher.add(waiters)
             batch = None if self._batcher.busy or self._closed else self._batcher.next_batch()
             if batch is not None:  # past the dispatcher, whose waking a shopper would wait for
-                self._pool.submit(self._run, batch, takes_slot=True)
+                self._start(batch)
             wake_at = self._batcher.wake_at()
             sleeps_longer = self._wakes_at is None or (wake_at is not None and wake_at < self._wakes_at)
             if wake_at is not None and sleeps_longer:  # woken for each, it costs as much as a message
@@ -124,9 +133,9 @@ class LaneRunner:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            while self._batcher.busy and self._clock() < deadline:
+            while self._running() and self._clock() < deadline:
                 self._changed.wait(max(0.0, deadline - self._clock()))
-            ended = not self._batcher.busy
+            ended = not self._running()
         self._pool.shutdown(wait=False, cancel_futures=True)
         return ended
 
@@ -145,24 +154,30 @@ class LaneRunner:
                 if self._closed:
                     return
                 overdue, batch = self._batcher.overdue(), self._batcher.next_batch()
+                if overdue:
+                    self._pool.submit(self._run, overdue, Slot(None))
+                if batch is not None:
+                    self._start(batch)
                 if not overdue and batch is None:
                     self._changed.wait(self._seconds_to_sleep())
-                    continue
-            if overdue:
-                self._pool.submit(self._run, overdue, takes_slot=False)
-            if batch is not None:
-                self._pool.submit(self._run, batch, takes_slot=True)
+
+    def _start(self, batch: list[Waiter]) -> None:
+        """Run a batch that has taken a slot; called under the lock."""
+        self._pool.submit(self._run, batch, Slot(self._batcher))
+
+    def _running(self) -> int:
+        return self._batcher.busy + self._batcher.ending
 
     def _seconds_to_sleep(self) -> float | None:
         wake_at = self._wakes_at = self._batcher.wake_at()
         return None if wake_at is None else max(0.0, wake_at - self._clock())
 
-    def _run(self, batch: list[Waiter], *, takes_slot: bool) -> None:
+    def _run(self, batch: list[Waiter], slot: Slot) -> None:
         outcome = BatchOutcome()
         try:
             # the overdue are suspects only where they run in a batch that runs apart already
-            with self._suspects.run_apart(batch if takes_slot else ()) as may_run:
-                outcome = self._run_until_told(batch) if may_run else _all_postponed(batch, 0.0)
+            with self._suspects.run_apart(batch if slot.taken else ()) as may_run:
+                outcome = self._run_until_told(batch, slot) if may_run else _all_postponed(batch, 0.0)
         except StorageUnavailable as exc:
             log.warning("batch_postponed", lane=self.lane, requests=len(batch), error=str(exc))
             batches.postponed(self.lane, batches.STORAGE)
@@ -172,16 +187,18 @@ class LaneRunner:
             batches.postponed(self.lane, batches.DEFECT)
             outcome = _all_postponed(batch, _DEFECT_PAUSE_SECONDS)
         finally:
-            self._return(outcome, takes_slot=takes_slot)
+            self._return(outcome, slot)
 
-    def _run_until_told(self, batch: Sequence[Waiter]) -> BatchOutcome:
+    def _run_until_told(self, batch: Sequence[Waiter], slot: Slot) -> BatchOutcome:
         """Run a batch, and what it left asking; what ends it too early waits again with the postponed."""
         waits, left = BatchOutcome(), batch
+        apart = any(waiter.suspicion is not None for waiter in batch)  # then no other starts before its end
+        asked = _keep if apart else partial(self._give_back, slot)
         try:
             self._started(batch)
             while left and not self._closed:
                 began = time.monotonic()
-                outcome = self._first_words(self._run_batch(left))
+                outcome = self._first_words(self._run_batch(left, asked=asked))
                 self._settle(outcome)
                 self._write_down(len(left), outcome, seconds=time.monotonic() - began)
                 waits = waits.with_waits_of(outcome)
@@ -234,10 +251,14 @@ class LaneRunner:
             outcome.rejected = [(waiter, why) for waiter, why in outcome.rejected if _is_first(waiter)]
         return outcome
 
-    def _return(self, outcome: BatchOutcome, *, takes_slot: bool) -> None:
+    def _give_back(self, slot: Slot) -> None:
         with self._changed:
-            if takes_slot:
-                self._batcher.done()
+            slot.give_back()
+            self._changed.notify_all()
+
+    def _return(self, outcome: BatchOutcome, slot: Slot) -> None:
+        with self._changed:
+            slot.end()
             together: defaultdict[float, list[Waiter]] = defaultdict(list)
             for postponed in outcome.postponed:
                 together[postponed.seconds].append(postponed.waiter)
@@ -246,6 +267,10 @@ class LaneRunner:
             if outcome.pause_seconds:
                 self._batcher.pause(outcome.pause_seconds)
             self._changed.notify_all()
+
+
+def _keep() -> None:
+    """Gives no slot back."""
 
 
 def _is_first(waiter: Waiter) -> bool:

@@ -53,10 +53,15 @@ class Pipeline:
         self._now = now
 
     def run_batch(
-        self, waiters: Sequence[Waiter], *, told: Callable[[BatchOutcome], None] = lambda _outcome: None
+        self,
+        waiters: Sequence[Waiter],
+        *,
+        asked: Callable[[], None] = lambda: None,
+        told: Callable[[BatchOutcome], None] = lambda _outcome: None,
     ) -> BatchOutcome:
         """Decide a batch of one lane's requests: one look, one purchase, one transaction, its events.
 
+        ``asked`` is called once no further call is made for the batch, nor for what it leaves asking;
         ``told`` is given the outcome before the events go out, for callers whom these do not concern.
         """
         batch = Batch.of(waiters, self._now())
@@ -66,6 +71,8 @@ class Pipeline:
             if batch.lane is not Lane.SMS and (batch.findings or batch.known_rows):
                 batch.leave_asking()  # somebody waits for the answers that are there
             purchase = self._asking.ask(batch, known)
+            if not batch.outcome.still_asking:
+                asked()
             try:
                 if purchase is not None and purchase.defect is not None:
                     raise purchase.defect  # noqa: TRY301 - the same as one of the rules

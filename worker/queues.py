@@ -49,8 +49,8 @@ _DEFAULT_EXCHANGE = Exchange("")
 
 
 def prefetch(slots: int) -> int:
-    """Return how many messages a process holds: a batch for every slot, and one that gathers."""
-    return MAX_BATCH * (slots + 1)
+    """Return how many messages a process holds: a batch for each that runs, and one that gathers."""
+    return MAX_BATCH * (slots + slots // 2 + 1)  # ``worker.batching.batches_at_once``
 
 
 def lane_queues(*, redis: bool) -> list[Queue]:

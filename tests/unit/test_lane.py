@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from worker.batching import BatchOutcome, Postponed, Waiter
 from worker.lane import LaneRunner, RunBatch
 from worker.portability.requests import CheckRequest, Lane
 from worker.suspects import Suspects
+from worker.suspicion import Suspicion
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -23,7 +24,7 @@ def waiter(reference: str) -> Waiter:
     return Waiter(CheckRequest(Lane.RECHARGE, reference, "13900000001", NOW))
 
 
-def lane_of(lane: Lane, run: RunBatch = lambda _: BatchOutcome(), **options: Any) -> LaneRunner:
+def lane_of(lane: Lane, run: RunBatch = lambda _, **_about: BatchOutcome(), **options: Any) -> LaneRunner:
     defaults: dict[str, Any] = {"slots": 1, "linger_seconds": 0}
     return LaneRunner(
         lane, run_batch=run, settle=lambda _: None, suspects=Suspects(Notebook()), **defaults | options
@@ -34,7 +35,7 @@ def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others(
     postponed, asked = waiter("contradicts"), waiter("is asked for")
     ran: list[list[Waiter]] = []
 
-    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+    def run(batch: Sequence[Waiter], **_about: object) -> BatchOutcome:
         ran.append(list(batch))
         if len(ran) == 1:
             return BatchOutcome(postponed=[Postponed(postponed, 0.01)], still_asking=[asked])
@@ -50,7 +51,7 @@ def test_who_has_to_wait_comes_again_though_the_batch_went_on_to_ask_for_others(
 def test_a_lane_starts_all_its_threads_at_once() -> None:
     """What a process needs at its busiest it needs from the start: it must not seem to grow for hours."""
     lane = lane_of(Lane.DIRECT, slots=3)
-    assert sum(thread.name.startswith("direct-batch") for thread in threading.enumerate()) == 3 + 2
+    assert sum(thread.name.startswith("direct-batch") for thread in threading.enumerate()) == 3 + 1 + 2
     assert lane.close(timeout_seconds=5)
 
 
@@ -80,7 +81,7 @@ def test_an_idle_lane_starts_what_comes_without_its_dispatcher() -> None:
         looks[threading.current_thread().name] += 1
         return time.monotonic()
 
-    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+    def run(batch: Sequence[Waiter], **_about: object) -> BatchOutcome:
         ran.append(list(batch))
         going_on.wait(5)
         return BatchOutcome(rejected=[(one, "done") for one in batch])
@@ -102,7 +103,7 @@ def test_an_idle_lane_starts_what_comes_without_its_dispatcher() -> None:
 def test_what_an_idle_lane_starts_at_once_is_still_given_up_in_time() -> None:
     going_on, told = threading.Event(), list[list[Waiter]]()
 
-    def run(batch: Sequence[Waiter]) -> BatchOutcome:
+    def run(batch: Sequence[Waiter], **_about: object) -> BatchOutcome:
         told.append(list(batch))
         if len(told) == 1:
             going_on.wait(10)  # the provider does not answer
@@ -115,4 +116,47 @@ def test_what_an_idle_lane_starts_at_once_is_still_given_up_in_time() -> None:
     eventually(lambda: late.settled, "the end of its time", seconds=5)
     assert told == [[late], [late]]
     going_on.set()
+    assert lane.close(timeout_seconds=5)
+
+
+def test_a_slot_is_free_once_its_call_is_answered_and_the_lane_still_waits_for_the_rest() -> None:
+    """Storing and telling answers takes a while, in which the provider would have nothing to do."""
+    go_on, telling, calls = threading.Event(), list[str](), list[str]()
+
+    def run(batch: Sequence[Waiter], *, asked: Callable[[], None]) -> BatchOutcome:
+        calls.append(batch[0].request.reference)
+        asked()
+        telling.append(batch[0].request.reference)
+        go_on.wait(10)
+        return BatchOutcome(rejected=[(one, "done") for one in batch])
+
+    lane = lane_of(Lane.SMS, run, slots=2)
+    for name in ("first", "second", "third"):  # three at once in two slots
+        lane.submit([waiter(name)])
+        eventually(lambda name=name: name in telling, f"{name} to be told", seconds=5)
+    assert lane.snapshot()["busy"] == 0
+    assert not lane.close(timeout_seconds=0.2), "what was bought is not stored yet"
+    go_on.set()
+
+
+def test_suspects_start_only_when_nothing_is_left_to_tell() -> None:
+    """A process that died while it told others' answers would be held against them."""
+    go_on, calls = threading.Event(), list[str]()
+
+    def run(batch: Sequence[Waiter], *, asked: Callable[[], None]) -> BatchOutcome:
+        calls.append(batch[0].request.reference)
+        asked()
+        go_on.wait(10)
+        return BatchOutcome(rejected=[(one, "done") for one in batch])
+
+    lane = lane_of(Lane.SMS, run, slots=2)
+    lane.submit([waiter("other")])
+    eventually(lambda: calls == ["other"], "the other", seconds=5)
+    suspect = waiter("suspect")
+    suspect.suspicion = Suspicion("item")
+    lane.submit([suspect])
+    time.sleep(0.1)  # time to start, for a suspect that does not wait
+    assert calls == ["other"]
+    go_on.set()
+    eventually(lambda: calls == ["other", "suspect"], "the suspect", seconds=5)
     assert lane.close(timeout_seconds=5)

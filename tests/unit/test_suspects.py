@@ -62,7 +62,7 @@ class Lanes:
             for lane in (Lane.SMS, Lane.RECHARGE)
         }
 
-    def _run(self, batch: Sequence[Waiter]) -> BatchOutcome:
+    def _run(self, batch: Sequence[Waiter], **_about: object) -> BatchOutcome:
         self.running += 1
         self.together = max(self.together, self.running)
         self.found.append(dict(self.notebook.noted))

@@ -10,6 +10,7 @@ event. Modelled, module by module:
 ``answers``    what all workers share: stored answers, numbers in flight, the bill, the fewest look-ups
 ``outcome``    what became of it
 
-Left out: failing calls, the gate, the budget, the breaker, suspects, and a machine with fewer busy cores than
-workers. Postgres and the broker cost time, and have no ceiling: docs/scale.md calculates theirs.
+Left out: failing calls, the gate, the budget, the breaker, suspects, the bound on batches that store and
+tell what they bought, and a machine with fewer busy cores than workers. Postgres and the broker cost time,
+and have no ceiling: docs/scale.md calculates theirs.
 """

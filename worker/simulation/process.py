@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from typing import Any
 
-from worker.batching import Batcher, Waiter
+from worker.batching import Batcher, Slot, Waiter
 from worker.sharing import POLL_SECONDS
 from worker.simulation.agenda import Agenda
 from worker.simulation.core import Core
 from worker.simulation.outcome import LaneRecord
 from worker.simulation.scenario import Costs, LanePlan
 from worker.simulation.traffic import Message
-from worker.simulation.way import Steps, Way, Work
+from worker.simulation.way import Steps, Wait, Way, Work
 
 
 @dataclass(slots=True)
@@ -104,9 +104,9 @@ class WorkerProcess:
         while (wake_at := self._batcher.wake_at()) is not None and wake_at <= now:
             overdue, batch = self._batcher.overdue(), self._batcher.next_batch()
             if overdue:
-                self._start(overdue, takes_slot=False)
+                self._start(overdue, Slot(None))
             if batch is not None:
-                self._start(batch, takes_slot=True)
+                self._start(batch, Slot(self._batcher))
         if wake_at != self._wakes_at:
             self._wakes_at = wake_at
             if wake_at is not None:
@@ -117,29 +117,38 @@ class WorkerProcess:
             self._wakes_at = None
             self._dispatch()
 
-    def _start(self, batch: list[Waiter], *, takes_slot: bool) -> None:
+    def _start(self, batch: list[Waiter], slot: Slot) -> None:
         postponed: list[Waiter] = []
         begun = self._agenda.now
         steps = self._way.run(batch, postponed, self._settled)
-        self._go_on(steps, partial(self._end, len(batch), begun, postponed, takes_slot))
 
-    def _go_on(self, steps: Steps, end: partial[None]) -> None:
+        def asked() -> None:
+            if slot.give_back():
+                self._record.batch(len(batch), self._agenda.now - begun)
+                self._dispatch()
+
+        def end() -> None:
+            asked()
+            slot.end()
+            self._batcher.postpone(postponed, POLL_SECONDS)
+            self._dispatch()
+            self._queue.deliver()
+
+        self._go_on(steps, asked, end)
+
+    def _go_on(self, steps: Steps, asked: Callable[[], None], end: Callable[[], None]) -> None:
         """Take a batch's next step, and come back when it is done."""
         step = next(steps, None)
+        on = partial(self._go_on, steps, asked, end)
         if step is None:
             end()
         elif isinstance(step, Work):
-            self.core.work(step.seconds, partial(self._go_on, steps, end))
+            self.core.work(step.seconds, on)
+        elif isinstance(step, Wait):
+            self._agenda.after(step.seconds, on)
         else:
-            self._agenda.after(step.seconds, partial(self._go_on, steps, end))
-
-    def _end(self, items: int, begun: float, postponed: list[Waiter], takes_slot: bool) -> None:
-        if takes_slot:
-            self._batcher.done()
-            self._record.batch(items, self._agenda.now - begun)
-        self._batcher.postpone(postponed, POLL_SECONDS)
-        self._dispatch()
-        self._queue.deliver()
+            asked()
+            on()
 
     def _settled(self, waiter: Waiter, observed: float | None) -> None:
         message = waiter.token.message

@@ -28,7 +28,12 @@ class Wait(NamedTuple):
     seconds: float
 
 
-Steps = Generator[Work | Wait, None, None]
+class Asked(NamedTuple):
+    """No further call is made for the batch: its slot is free."""
+
+
+Step = Work | Wait | Asked
+Steps = Generator[Step, None, None]
 Found = list[tuple[Waiter, float | None]]
 """Items that can be decided, each with the moment its answer was observed; None: there is none in time."""
 Decided = Callable[[Waiter, float | None], None]
@@ -55,7 +60,7 @@ class Way:
 
     def _once(
         self, waiters: Sequence[Waiter], postponed: list[Waiter], decided: Decided
-    ) -> Generator[Work | Wait, None, list[Waiter]]:
+    ) -> Generator[Step, None, list[Waiter]]:
         yield from self._spend(len(waiters), BEFORE_THE_CALL)
         found, asking = self._known(waiters)
         if found and self.lane is not Lane.SMS:  # somebody waits for the answers that are there
@@ -66,6 +71,7 @@ class Way:
         held = self._claim(asking, found, postponed)
         if held:
             yield Wait(self.latency(len(held)))
+        yield Asked()
         if found:
             yield from self._spend(len(found), 1 - BEFORE_THE_CALL)
         if held:
