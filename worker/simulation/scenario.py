@@ -82,5 +82,5 @@ class Scenario:
     latency: Latency = field(default_factory=Latency)
     costs: Costs = field(default_factory=Costs)
     # messages a process holds at most
-    prefetch: int = 9000
+    prefetch: int = 13_000
     seed: int = 1
