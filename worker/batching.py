@@ -250,6 +250,11 @@ class Batcher:
         return list(taken)
 
     @property
+    def running(self) -> int:
+        """Batches that have not ended, in a slot or with theirs given back."""
+        return self.busy + self.ending
+
+    @property
     def waiting(self) -> int:
         """Requests that wait, postponed ones included."""
         waiting = (*self._groups.values(), *self._suspects.values())
@@ -287,7 +292,7 @@ class Batcher:
     def _due_at(self) -> float | None:
         if self._alone or self.stopped:
             return None
-        if self._suspects and not self.busy and not self.ending:
+        if self._suspects and not self.running:
             return self._paused_until
         return self._others_due_at()
 

@@ -133,9 +133,9 @@ class LaneRunner:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            while self._running() and self._clock() < deadline:
+            while self._batcher.running and self._clock() < deadline:
                 self._changed.wait(max(0.0, deadline - self._clock()))
-            ended = not self._running()
+            ended = not self._batcher.running
         self._pool.shutdown(wait=False, cancel_futures=True)
         return ended
 
@@ -164,9 +164,6 @@ class LaneRunner:
     def _start(self, batch: list[Waiter]) -> None:
         """Run a batch that has taken a slot; called under the lock."""
         self._pool.submit(self._run, batch, Slot(self._batcher))
-
-    def _running(self) -> int:
-        return self._batcher.busy + self._batcher.ending
 
     def _seconds_to_sleep(self) -> float | None:
         wake_at = self._wakes_at = self._batcher.wake_at()
