@@ -20,6 +20,7 @@ from worker.purchase import Purchase
 from worker.sharing import Sharing
 from worker.storage import gate
 from worker.storage.breaker import Breaker
+from worker.storage.calls import EarlyClaim
 from worker.storage.store import Known, Store
 
 log = logs.get(__name__)
@@ -49,6 +50,10 @@ class Asking:
         self._buyer = buyer
         self._account = account
 
+    def early(self, batch: Batch) -> EarlyClaim | None:
+        """What may be claimed of a batch before anything is known of it."""
+        return self._sharing.early(batch)
+
     def ask(self, batch: Batch, known: Known) -> Purchase | None:
         """Buy the numbers that are asked for, and hand every waiter its number's answer."""
         if known.closed_gate is not None:
@@ -58,9 +63,12 @@ class Asking:
         probing = known.breaker is not None and known.breaker.probing
         if known.breaker is not None:
             _hold_back(batch, known.breaker)
+        early = known.claimed
         if not batch.asking:
+            if early is not None:
+                self._store.let_go(early.call.id, [early.msisdn], forget_call=True)
             return None
-        call, held = self._sharing.claim(batch)
+        call, held = self._sharing.claim(batch) if early is None else (early.call, {early.msisdn})
         if not held:
             return None
         probe = self._may_probe(batch.lane) if probing else None

@@ -75,6 +75,12 @@ class Waiter(msgspec.Struct, eq=False, weakref=True):
     _key: RequestKey | None = None
 
     @property
+    def came_before(self) -> bool:
+        """Whether a batch, or another process, had it already."""
+        held_against = self.suspicion is not None or self.letter_id is not None
+        return held_against or self.sharing_since is not None or bool(self.bought or self.failures)
+
+    @property
     def key(self) -> RequestKey:
         """The request's key, made once."""
         if self._key is None:

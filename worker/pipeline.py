@@ -128,7 +128,9 @@ class Pipeline:
         letters: list[str] = []
         if batch.may_be_parked:
             letters = [one.letter_id for group in batch.by_key.values() for one in group if one.letter_id]
-        return self._store.look_up(self._account, batch.lane, batch.by_key.keys(), msisdns, letters)
+        early = self._asking.early(batch)
+        keys = batch.by_key.keys()
+        return self._store.look_up(self._account, batch.lane, keys, msisdns, letters, early=early)
 
     def _answer_without_asking(self, batch: Batch, known: Known) -> None:
         """Repeat what was decided before; answer by expiry, rule or record; the rest must be asked for."""

@@ -17,7 +17,7 @@ from worker.batching import Waiter
 from worker.portability.records import NoAnswer
 from worker.portability.requests import Lane, RequestKey
 from worker.portability.rules import Rules
-from worker.storage.calls import Call
+from worker.storage.calls import Call, EarlyClaim
 from worker.storage.ids import new_id
 from worker.storage.store import Claim, Store
 
@@ -42,6 +42,26 @@ class Sharing:
     clock: Callable[[], float] = time.monotonic
     _looked_at: float = 0.0
 
+    def early(self, batch: Batch) -> EarlyClaim | None:
+        """The claim that can go along with the look: that of a batch which is one request, come just now.
+
+        For it somebody waits alone, and each round trip to Postgres is a part of that wait.
+        """
+        if len(batch.by_key) != 1:
+            return None
+        (waiter,) = batch.waiters()
+        request = waiter.request
+        if request.msisdn is None or waiter.came_before:
+            return None
+        if self.rules.finding(request, None, now=batch.now) is not None:
+            return None
+        return EarlyClaim(
+            self._call(batch, 1),
+            waiter.key,
+            request.msisdn,
+            self.rules.freshness.answers_since(request, now=batch.now),
+        )
+
     def claim(self, batch: Batch) -> tuple[Call, set[str]]:
         """Hold the numbers of a batch that nobody buys yet, and return the call to be made for them.
 
@@ -51,9 +71,7 @@ class Sharing:
         for waiter in batch.asking:
             if waiter.request.msisdn is not None:
                 keys.setdefault(waiter.request.msisdn, []).append(waiter.key)
-        call = Call(
-            new_id(), batch.id, batch.lane, self.provider, self.now(), len(keys), self.hold_seconds(len(keys))
-        )
+        call = self._call(batch, len(keys))
         claim = self.store.claim(call, keys, overtaken=self._overtaken(batch))
         needless = self._answer_from(batch, claim)
         self._wait_for_others(batch, claim)
@@ -61,6 +79,11 @@ class Sharing:
         if needless:
             self.store.let_go(call.id, needless, forget_call=not held)
         return replace(call, numbers=len(held)), held
+
+    def _call(self, batch: Batch, numbers: int) -> Call:
+        return Call(
+            new_id(), batch.id, batch.lane, self.provider, self.now(), numbers, self.hold_seconds(numbers)
+        )
 
     def _overtaken(self, batch: Batch) -> set[str]:
         if batch.lane is not Lane.RECHARGE:

@@ -106,7 +106,8 @@ def test_workers_that_race_for_the_same_numbers_buy_each_once(bench: Bench) -> N
     assert bench.rows("SELECT count(*) FROM check_request") == [(1800,)]
 
 
-def test_an_answer_serves_who_came_before_it_and_looks_after_it(bench: Bench) -> None:
+@pytest.mark.parametrize("lane", [Lane.SMS, Lane.DIRECT])
+def test_an_answer_serves_who_came_before_it_and_looks_after_it(bench: Bench, lane: Lane) -> None:
     asked = []
 
     @dataclass
@@ -114,15 +115,17 @@ def test_an_answer_serves_who_came_before_it_and_looks_after_it(bench: Bench) ->
         inner: CarrierLookup
 
         def lookup(self, msisdn: str, **_: Any) -> Answer:
-            asked.append(bench.request(Lane.SMS, HOME))
+            asked.append(bench.request(lane, HOME))
             return self.inner.lookup(msisdn)
 
-    run(bench.pipeline(Meanwhile(bench.sandbox.account(DEFAULT_APIKEY))), bench.request(Lane.SMS, HOME))  # type: ignore[arg-type]
+    run(bench.pipeline(Meanwhile(bench.sandbox.account(DEFAULT_APIKEY))), bench.request(lane, HOME))  # type: ignore[arg-type]
     (shared,) = run(bench.pipeline(), *asked)
     assert shared.answered_from is AnsweredFrom.SHARED
     assert bench.sandbox.bill.billed == 1
-    (bought,) = run(bench.pipeline(), bench.request(Lane.SMS, HOME))
-    assert bought.answered_from is AnsweredFrom.LIVE, "it failed after that answer"
+    assert bench.rows("SELECT outcome, count(*) FROM lookup_call GROUP BY outcome") == [("answered", 1)]
+    assert bench.rows("SELECT * FROM in_flight") == [], "what it claimed needlessly it let go"
+    (bought,) = run(bench.pipeline(), bench.request(lane, HOME))
+    assert bought.answered_from is AnsweredFrom.LIVE, "it came after that answer"
 
 
 def test_a_recharge_overtakes_a_call_that_takes_too_long(bench: Bench) -> None:

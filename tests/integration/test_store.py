@@ -14,7 +14,7 @@ from tests.integration.stores import InMemory, Stores, in_postgres
 from worker.portability.records import AnsweredFrom, CheckedRequest, PortChange, PortRecord, Status
 from worker.portability.requests import Lane, RequestKey
 from worker.storage.budget import Budget
-from worker.storage.calls import ANSWERED, LOST, REFUSED, Call, EndedCall
+from worker.storage.calls import ANSWERED, LOST, REFUSED, Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import EVERY_ACCOUNT
 from worker.storage.store import Claim, Settled, Settlement, Store
@@ -93,6 +93,10 @@ def a_settlement(
     return Settlement(an_id(1000 + number), Lane.SMS, stores.now(), rows, learned, ended, call_id)
 
 
+def an_early_claim(stores: Stores, number: int) -> EarlyClaim:
+    return EarlyClaim(a_call(stores, number, numbers=1), a_key(), A, stores.now() - timedelta(seconds=600))
+
+
 def records_of(store: Store, *msisdns: str) -> dict[str, PortRecord]:
     return dict(store.look_up(ACCOUNT, Lane.SMS, [a_key()], msisdns).records)
 
@@ -114,6 +118,53 @@ def test_what_was_stored_is_known_and_what_was_not_is_absent(stores: Stores) -> 
 def test_nothing_is_known_of_nothing(stores: Stores) -> None:
     known = stores.process().look_up(ACCOUNT, Lane.SMS, [], [])
     assert (known.rows, known.records) == ({}, {})
+
+
+def test_one_request_may_be_claimed_along_with_the_look(stores: Stores) -> None:
+    store = stores.process()
+    early = an_early_claim(stores, 1)
+    known = store.look_up(ACCOUNT, Lane.SMS, [early.key], [A], early=early)
+    assert known.claimed == early
+    assert (known.rows, known.records, known.closed_gate, known.breaker) == ({}, {}, None, None)
+    assert stores.in_flight() == {A: an_id(1)}
+    assert stores.calls() == {an_id(1): ("calling", None, 1, None, None, None, None)}
+
+
+@pytest.mark.parametrize(
+    "what", ["closed gate", "failing lane", "row", "young record", "another call", "daily budget"]
+)
+def test_nothing_is_claimed_with_the_look_where_something_speaks_against_it(
+    stores: Stores, what: str
+) -> None:
+    budget = Budget(10, 0.0) if what == "daily budget" else Budget()
+    store, early = stores.process(budget), an_early_claim(stores, 1)
+    if what == "closed gate":
+        store.close_gate(EVERY_ACCOUNT, by="ops", reason="invoice")
+    elif what == "failing lane":
+        store.call_ended(ACCOUNT, Lane.SMS, lost=True)
+    elif what == "row":
+        store.settle(a_settlement(stores, 2, rows=[a_row(B, an_id(1002), stores.now())]))
+    elif what == "young record":
+        young = a_record(A, early.unless_observed_since + timedelta(microseconds=1))
+        store.settle(a_settlement(stores, 2, learned=[young]))
+    elif what == "another call":
+        claim(stores.process(), a_call(stores, 3), A)
+    before = stores.calls(), stores.in_flight()
+    known = store.look_up(ACCOUNT, Lane.SMS, [early.key], [A], early=early)
+    assert known.claimed is None
+    assert (stores.calls(), stores.in_flight()) == before
+
+
+def test_what_speaks_against_another_does_not_keep_a_request_from_being_claimed(stores: Stores) -> None:
+    store, early = stores.process(), an_early_claim(stores, 1)
+    store.close_gate("another", by="provider", reason="code -5")
+    store.call_ended("another", Lane.SMS, lost=True)
+    store.call_ended(ACCOUNT, Lane.RECHARGE, lost=True)
+    rows = [a_row(A, an_id(1002), stores.now(), reference="o-2")]
+    learned = [a_record(A, early.unless_observed_since), a_record(B, stores.now())]
+    store.settle(a_settlement(stores, 2, rows=rows, learned=learned))
+    claim(stores.process(), a_call(stores, 3), B)
+    assert store.look_up(ACCOUNT, Lane.SMS, [early.key], [A], early=early).claimed == early
 
 
 # -- claims -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests.integration.test_store import ACCOUNT, A, B, C, D, a_call, a_key, a_r
 from worker.portability.records import PortRecord, Status
 from worker.portability.requests import Lane
 from worker.storage.budget import Budget
-from worker.storage.calls import ANSWERED, LOST, REFUSED, Call, EndedCall
+from worker.storage.calls import ANSWERED, LOST, REFUSED, Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import EVERY_ACCOUNT
 from worker.storage.store import Known, Settlement, Store
@@ -24,6 +24,7 @@ _PROCESSES = 3
 
 _process = st.integers(0, _PROCESSES - 1)
 _earlier = st.integers(0, 99)
+_number, _reference = st.sampled_from(NUMBERS), st.sampled_from(REFERENCES)
 _numbers = st.lists(st.sampled_from(NUMBERS), unique=True, min_size=1)
 _some_numbers = st.lists(st.sampled_from(NUMBERS), unique=True)
 _lane = st.sampled_from([Lane.RECHARGE, Lane.SMS])
@@ -41,6 +42,9 @@ def _act(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[tup
 _ACTS = st.one_of(
     _act("claim", _process, _lane, _numbers, _some_numbers, st.sampled_from([5, 20])),
     _act("claim", _process, _lane, _numbers, st.just([]), st.sampled_from([5, 20])),
+    _act(
+        "claim_early", _process, _lane, _reference, _number, st.sampled_from([0, 2]), st.sampled_from([5, 20])
+    ),
     _act("settle", _process, _earlier, _references, _learned, _outcome, _some_numbers, st.integers(0, 3)),
     _act("settle_again", _process, _earlier),
     _act("let_go", _process, _earlier, _some_numbers, st.booleans()),
@@ -86,6 +90,13 @@ class Run:
         call = self._new_call(lane, hold)
         keys = {msisdn: [a_key(reference) for reference in REFERENCES] for msisdn in numbers}
         return self.processes[process].claim(call, keys, overtaken=overtaken)
+
+    def claim_early(  # noqa: PLR0917 - one operation's drawn values
+        self, process: int, lane: Lane, reference: str, number: str, age: int, hold: float
+    ) -> Any:
+        since = self.stores.now() - timedelta(seconds=age)
+        early = EarlyClaim(self._new_call(lane, hold), a_key(reference, lane), number, since)
+        return self._look_up(process, lane, early)
 
     def split(self, process: int, earlier: int, numbers: list[str]) -> Any:
         parent = self._call(earlier)
@@ -139,8 +150,11 @@ class Run:
         self.processes[process] = self.stores.process(self.budget)
 
     def look_up(self, process: int, lane: Lane) -> Known:
-        keys = [a_key(reference) for reference in REFERENCES]
-        known = self.processes[process].look_up(ACCOUNT, lane, keys, NUMBERS, [an_id(1), an_id(2)])
+        return self._look_up(process, lane, None)
+
+    def _look_up(self, process: int, lane: Lane, early: EarlyClaim | None) -> Known:
+        keys, letters = [a_key(reference) for reference in REFERENCES], [an_id(1), an_id(2)]
+        known = self.processes[process].look_up(ACCOUNT, lane, keys, NUMBERS, letters, early=early)
         breaker = known.breaker
         if breaker is not None:
             breaker = replace(breaker, pause_seconds=round(breaker.pause_seconds, 4))

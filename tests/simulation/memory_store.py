@@ -19,7 +19,7 @@ from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
 from worker.storage.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
 from worker.storage.budget import Budget
-from worker.storage.calls import Call, EndedCall
+from worker.storage.calls import Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter, answers
 from worker.storage.gate import EVERY_ACCOUNT, ClosedGate
 from worker.storage.presence import Absences
@@ -134,20 +134,25 @@ class MemoryStore:
         keys: Collection[RequestKey],
         msisdns: Collection[str],
         letters: Collection[str] = (),
+        *,
+        early: EarlyClaim | None = None,
     ) -> Known:
         tables = self.tables
+        claimed = None
+        if early is not None and not self._budget.daily:
+            self._require_presence()
+            claimed = self._run("claim early", lambda: self._hold_early(early, account))
         gate = self._run("read gate", lambda: tables.gate(account))
         breaker = self._run("read breaker", lambda: self._breaker(account, lane))
         rows = self._run("find keys", lambda: self._find(keys))
         records = self._run("read records", lambda: self._records(msisdns))
         parked = {one: tables.letters[one].reason for one in letters if one in tables.letters}
-        return Known(gate, breaker, rows, records, parked)
+        return Known(gate, breaker, rows, records, parked, claimed)
 
     def claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], *, overtaken: Collection[str]
     ) -> Claim:
-        if self.owner not in self.tables.present:
-            raise StorageUnavailable("no connection to be seen by")
+        self._require_presence()
         call = replace(call, owner=self.owner)
         held, unaffordable = self._run("claim", lambda: self._hold(call, keys, overtaken))
         return self._run("read after claim", lambda: self._after_claim(call, keys, held, unaffordable))
@@ -257,6 +262,10 @@ class MemoryStore:
                 self._sleep(pause)
                 pause = min(2.0, 2 * pause)
 
+    def _require_presence(self) -> None:
+        if self.owner not in self.tables.present:
+            raise StorageUnavailable("no connection to be seen by")
+
     def _find(self, keys: Iterable[RequestKey]) -> dict[RequestKey, CheckedRequest]:
         ledger = self.tables.ledger
         return {key: ledger[key] for key in keys if key in ledger}
@@ -295,6 +304,16 @@ class MemoryStore:
         for msisdn in held:
             tables.in_flight[msisdn] = (call.id, until)
         return set(held), set(unaffordable)
+
+    def _hold_early(self, early: EarlyClaim, account: str) -> EarlyClaim | None:
+        tables, call = self.tables, replace(early.call, owner=self.owner)
+        record = tables.records.get(early.msisdn)
+        young = record is not None and record.observed_at > early.unless_observed_since
+        stopped = tables.gate(account) is not None or (account, call.lane) in tables.breakers
+        if stopped or young or early.key in tables.ledger:
+            return None
+        held, _ = self._hold(call, {early.msisdn: [early.key]}, ())
+        return early if held else None
 
     def _after_claim(
         self, call: Call, keys: Mapping[str, Sequence[RequestKey]], held: set[str], unaffordable: set[str]

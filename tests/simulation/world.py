@@ -51,7 +51,7 @@ from worker.queues import TASKS
 from worker.sharing import Sharing
 from worker.storage import gate
 from worker.storage.budget import Budget
-from worker.storage.calls import Call
+from worker.storage.calls import Call, EarlyClaim
 from worker.storage.gate import EVERY_ACCOUNT, ClosedGate
 from worker.storage.store import Claim, Known, Settled, Settlement
 from worker.unsettled import Unsettled
@@ -130,9 +130,14 @@ class WatchedStore(MemoryStore):
         keys: Collection[RequestKey],
         msisdns: Collection[str],
         letters: Collection[str] = (),
+        *,
+        early: EarlyClaim | None = None,
     ) -> Known:
         notes = self._schedule.notes()
-        known = super().look_up(account, lane, keys, msisdns, letters)
+        known = super().look_up(account, lane, keys, msisdns, letters, early=early)
+        if known.claimed is not None:
+            claimed = known.claimed
+            notes.update(calls={claimed.msisdn: claimed.call.id}, keys={claimed.msisdn: [claimed.key]})
         notes.update(
             gate_closed=known.closed_gate is not None,
             probing=known.breaker is not None and known.breaker.probing,

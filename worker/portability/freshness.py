@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from worker.portability.failure_codes import FailureClass
@@ -59,6 +59,12 @@ class Freshness:
             return AnsweredFrom.SHARED
         objection = self.objection(request, record, failure_class=failure_class, now=now)
         return AnsweredFrom.STORED if objection is None else None
+
+    def answers_since(self, request: CheckRequest, *, now: datetime) -> datetime:
+        """A record that was observed before then is too old for the request, unless its answer came since."""
+        direct = request.lane is Lane.DIRECT
+        accepted = (request.max_age_seconds or 0) if direct else self.max_age_seconds[request.lane]
+        return min(request.received_at, now - timedelta(seconds=accepted))
 
     def objection(
         self,

@@ -52,6 +52,8 @@ _READ = text("""
            GREATEST(0, EXTRACT(EPOCH FROM GREATEST(next_call_at, probing_until) - now()))::float8
     FROM lane_breaker WHERE account = :account AND lane = :lane
 """)
+SET = "SELECT FROM lane_breaker WHERE account = :account AND lane = :lane"
+"""As a subquery: whether the lane's latest call was lost."""
 
 # One probe at a time: whoever updates the row has it, until it ends or its time is up.
 _PROBE = text("""

@@ -7,14 +7,14 @@ or lane they are. The rows say who holds a number; Postgres decides, whatever a 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from worker.portability.requests import Lane
-from worker.storage import statements
+from worker.portability.requests import Lane, RequestKey
+from worker.storage import breaker, gate, ledger, port_records, statements
 from worker.storage.arrays import array
 from worker.storage.statements import Statement
 
@@ -35,6 +35,17 @@ class Call:
     hold_seconds: float
     # the process that makes it: its presence lock
     owner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyClaim:
+    """A call for one request's number that is named along with the look, where nothing is known of either."""
+
+    call: Call
+    key: RequestKey
+    msisdn: str
+    # a record observed since may answer: then nothing is claimed
+    unless_observed_since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +81,11 @@ _SPLIT = text("""
 
 # One statement, so one commit: the call is named and its numbers are held, or neither. The numbers held come
 # back only where some are not: a thousand of them cost as much as decoding an answer.
-_OPEN_AND_CLAIM = text("""
+_OPEN_AND_CLAIM = """
     WITH claimed AS (
         INSERT INTO in_flight AS f (msisdn, call_id, until)
         SELECT n.msisdn, CAST(:id AS uuid), now() + make_interval(secs => :hold_seconds)
-        FROM unnest(CAST(:msisdns AS bigint[])) AS n(msisdn) ORDER BY n.msisdn
+        FROM unnest(CAST(:msisdns AS bigint[])) AS n(msisdn) WHERE {condition} ORDER BY n.msisdn
         ON CONFLICT (msisdn) DO UPDATE
             SET call_id = excluded.call_id, until = excluded.until, taken_from = f.call_id
             WHERE f.msisdn = ANY(CAST(:overtaken AS bigint[]))
@@ -90,7 +101,16 @@ _OPEN_AND_CLAIM = text("""
     )
     SELECT counted.claimed, c.msisdn FROM (SELECT count(*) AS claimed FROM claimed) counted
     LEFT JOIN claimed c ON counted.claimed < :numbers
-""")
+"""
+_CLAIM = text(_OPEN_AND_CLAIM.format(condition="true"))
+_CLAIM_EARLY = text(
+    _OPEN_AND_CLAIM.format(
+        condition=" AND ".join(
+            f"NOT EXISTS ({speaks_against})"
+            for speaks_against in (gate.CLOSED, breaker.SET, ledger.DECIDED, port_records.OBSERVED_SINCE)
+        )
+    )
+)
 
 _HOLDERS = text("""
     SELECT f.msisdn, c.sent_at FROM in_flight f JOIN lookup_call c ON c.id = f.call_id
@@ -174,7 +194,22 @@ def claiming(call: Call, msisdns: Collection[str], *, overtaken: Collection[str]
             return set(msisdns)
         return {str(msisdn) for _, msisdn in claimed if msisdn is not None}
 
-    return Statement(_OPEN_AND_CLAIM, parameters, held)
+    return Statement(_CLAIM, parameters, held)
+
+
+def claiming_early(early: EarlyClaim, account: str, *, owner: int) -> Statement[EarlyClaim | None]:
+    """Name a call and hold its one number, unless something speaks against it; says which claim was made."""
+    call, key = replace(early.call, owner=owner), early.key
+    parameters = _parameters(call) | {
+        "msisdns": array([early.msisdn]),
+        "overtaken": array([]),
+        "account": account,
+        "source": key.source,
+        "reference": key.reference,
+        "attempt": key.attempt,
+        "since": early.unless_observed_since,
+    }
+    return Statement(_CLAIM_EARLY, parameters, lambda claimed: early if claimed[0][0] else None)
 
 
 def holders(connection: Connection, msisdns: Collection[str]) -> dict[str, datetime]:

@@ -44,6 +44,8 @@ EVERY_ACCOUNT = ""
 _COLUMNS = "account, closed_at, closed_by, reason"
 # '' sorts before every digest: what was closed by hand speaks first
 _READ = text(f"SELECT {_COLUMNS} FROM gate WHERE account IN (:account, '') ORDER BY account LIMIT 1")  # noqa: S608
+CLOSED = "SELECT FROM gate WHERE account IN (:account, '')"
+"""As a subquery: whether there is one that keeps the account from buying."""
 _ALL = text(f"SELECT {_COLUMNS} FROM gate ORDER BY account")  # noqa: S608 - the columns are ours
 _CLOSE = text("""
     INSERT INTO gate (account, closed_at, closed_by, reason) VALUES (:account, now(), :by, :reason)

@@ -30,6 +30,12 @@ _FIND = text(f"""
     ) c ON true
 """)  # noqa: S608 - the columns are ours
 
+DECIDED = """
+    SELECT FROM check_request
+    WHERE source = :source AND lane = :lane AND reference = :reference AND attempt = :attempt
+"""
+"""As a subquery: whether a request has its row."""
+
 # Keys come back only where some had a row before: a thousand of them cost as much as decoding an answer.
 _ADD = text(f"""
     WITH added AS (

@@ -17,6 +17,9 @@ _COLUMNS = ", ".join(f"p.{name}" for name in PortRecord.__struct_fields__)
 
 _READ = text(f"SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))")  # noqa: S608
 
+OBSERVED_SINCE = "SELECT FROM port_record p WHERE p.msisdn = n.msisdn AND p.observed_at > :since"
+"""As a subquery of a statement whose ``n`` are numbers: whether one's record was observed since."""
+
 _LOCK = text(f"""
     SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))
     ORDER BY p.msisdn FOR UPDATE

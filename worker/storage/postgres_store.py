@@ -17,7 +17,7 @@ from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
 from worker.storage import breaker, budget, calls, dead_letters, engine, gate, ledger, outbox, port_records
 from worker.storage.budget import Budget
-from worker.storage.calls import Call, EndedCall
+from worker.storage.calls import Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.presence import Absences, Presence
 from worker.storage.statements import COMMIT, Statement, run, together
@@ -45,18 +45,25 @@ class PostgresStore:
         keys: Collection[RequestKey],
         msisdns: Collection[str],
         letters: Collection[str] = (),
+        *,
+        early: EarlyClaim | None = None,
     ) -> Known:
         """See ``Store``."""
+        claiming = []
+        if early is not None and not self._budget.daily:
+            claiming.append(calls.claiming_early(early, account, owner=self._presence.require()))
 
         def known(to: Connection) -> Known:
-            stands = together(
+            *claimed, closed_gate, set_breaker, rows, records = together(
                 to,
+                *claiming,
                 gate.reading(account),
                 breaker.reading(account, lane),
                 ledger.finding(keys),
                 port_records.reading(msisdns),
             )
-            return Known(*stands, dead_letters.parked(to, letters) if letters else {})
+            parked = dead_letters.parked(to, letters) if letters else {}
+            return Known(closed_gate, set_breaker, rows, records, parked, *claimed)
 
         return engine.read(self._database, known)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
 from worker.storage.breaker import Breaker
-from worker.storage.calls import Call, EndedCall
+from worker.storage.calls import Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.gate import ClosedGate
 
@@ -30,6 +30,8 @@ class Known:
     records: Mapping[str, PortRecord]
     # why items were parked before, by the ids of their dead letters
     parked: Mapping[str, str] = field(default_factory=dict)
+    # a claim made along with the look, before all of this was read
+    claimed: EarlyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,14 @@ class Store(Protocol):
         keys: Collection[RequestKey],
         msisdns: Collection[str],
         letters: Collection[str] = (),
+        *,
+        early: EarlyClaim | None = None,
     ) -> Known:
         """What is known of these requests and numbers, and whether the provider may be asked.
 
-        ``letters`` are the ids under which items would be parked that may have been parked before.
+        ``letters`` are the ids under which items would be parked that may have been parked before. ``early``
+        is claimed first where the gate is open, the lane does not fail, the request has no row, its number
+        no young record and no other call, and no daily budget is set; who then needs no call lets go of it.
         """
 
     def claim(
