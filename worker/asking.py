@@ -63,12 +63,10 @@ class Asking:
         probing = known.breaker is not None and known.breaker.probing
         if known.breaker is not None:
             _hold_back(batch, known.breaker)
-        early = known.claimed
         if not batch.asking:
-            if early is not None:
-                self._store.let_go(early.call.id, [early.msisdn], forget_call=True)
+            self._sharing.leave(known)
             return None
-        call, held = self._sharing.claim(batch) if early is None else (early.call, {early.msisdn})
+        call, held = self._sharing.claim(batch, known)
         if not held:
             return None
         probe = self._may_probe(batch.lane) if probing else None

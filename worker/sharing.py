@@ -19,7 +19,7 @@ from worker.portability.requests import Lane, RequestKey
 from worker.portability.rules import Rules
 from worker.storage.calls import Call, EarlyClaim
 from worker.storage.ids import new_id
-from worker.storage.store import Claim, Store
+from worker.storage.store import Claim, Known, Store
 
 POLL_SECONDS = 0.02
 """After so long it is looked again whether the call that others wait for has ended."""
@@ -51,7 +51,7 @@ class Sharing:
             return None
         (waiter,) = batch.waiters()
         request = waiter.request
-        if request.msisdn is None or waiter.came_before:
+        if request.msisdn is None or waiter.came_before or waiter.shares_from is not None:
             return None
         if self.rules.finding(request, None, now=batch.now) is not None:
             return None
@@ -62,11 +62,20 @@ class Sharing:
             self.rules.freshness.answers_since(request, now=batch.now),
         )
 
-    def claim(self, batch: Batch) -> tuple[Call, set[str]]:
+    def leave(self, known: Known) -> None:
+        """Let go of what was claimed along with the look: nothing has to be asked."""
+        early = known.claimed
+        if early is not None:
+            self.store.let_go(early.call.id, [early.msisdn], forget_call=True)
+
+    def claim(self, batch: Batch, known: Known) -> tuple[Call, set[str]]:
         """Hold the numbers of a batch that nobody buys yet, and return the call to be made for them.
 
         Requests for the others are postponed; requests answered meanwhile get their finding.
         """
+        early = known.claimed
+        if early is not None:
+            return early.call, {early.msisdn}
         keys: dict[str, list[RequestKey]] = {}
         for waiter in batch.asking:
             if waiter.request.msisdn is not None:
