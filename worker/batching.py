@@ -168,7 +168,7 @@ class Batcher:
         """Take a slot and the requests that have waited longest, if a batch is due now."""
         now = self.clock()
         self._return_postponed(now)
-        due_at = self._due_at()
+        due_at = self.due_at()
         if due_at is None or due_at > now:
             return None
         others_due_at = self._others_due_at()
@@ -222,7 +222,7 @@ class Batcher:
 
     def wake_at(self) -> float | None:
         """Return when to look again if nothing else happens, in monotonic seconds; None: never."""
-        moments = [moment for moment in (self._due_at(),) if moment is not None]
+        moments = [moment for moment in (self.due_at(),) if moment is not None]
         moments += [heap[0][0] for heap in (self._postponed, self._deadlines) if heap]
         return min(moments, default=None)
 
@@ -295,7 +295,8 @@ class Batcher:
                 last = waiter.failures >= _SUSPECT_AFTER
                 self._groups.move_to_end(waiter.request.msisdn or id(waiter), last=last)
 
-    def _due_at(self) -> float | None:
+    def due_at(self) -> float | None:
+        """When the next batch may start, in monotonic seconds; None: nothing waits, or there is no slot."""
         if self._alone or self.stopped:
             return None
         if self._suspects and not self.running:
