@@ -251,7 +251,7 @@ class LaneRunner:
     def _give_back(self, slot: Slot) -> None:
         with self._changed:
             slot.give_back()
-            if self._batcher.due_at() is not None:  # an idle lane's only thread at work is not to be disturbed
+            if self._batcher.due_at() is not None:  # else it would only take turns with this thread
                 self._changed.notify_all()
 
     def _return(self, outcome: BatchOutcome, slot: Slot) -> None:

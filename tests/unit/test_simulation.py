@@ -138,6 +138,13 @@ scenarios = st.builds(
 )
 
 
+def test_a_slot_counts_until_the_last_is_decided_though_its_call_goes_on() -> None:
+    lanes = {Lane.RECHARGE: LanePlan(backlog=1, slots=1, expiry_seconds=1.0)}
+    lane = simulate(Scenario(lanes, latency=Latency(3.0, 3.0), costs=FREE)).lanes["recharge"]
+    assert (lane.expired, lane.seconds) == (1, 1.0)
+    assert lane.slots_used == pytest.approx(1.0)
+
+
 @given(scenarios)
 @settings(max_examples=40, deadline=None)
 def test_every_item_is_decided_and_nothing_is_bought_that_no_rule_explains(scenario: Scenario) -> None:

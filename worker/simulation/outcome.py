@@ -35,7 +35,8 @@ class LaneRecord:
     expired: int = 0
     batches: int = 0
     batched_items: int = 0
-    slot_seconds: float = 0.0
+    # when a slot was taken, and given back
+    slots_taken: list[tuple[float, float]] = field(default_factory=list)
     decided_at: array[float] = field(default_factory=lambda: array("d"))
     # from the producer's hand to the confirmed event
     waits: array[float] = field(default_factory=lambda: array("d"))
@@ -80,7 +81,7 @@ class LaneRecord:
             wait_max=waits[-1] if waits else 0.0,
             batch=self.batched_items / self.batches if self.batches else 0.0,
             expired=self.expired,
-            slots_used=self.slot_seconds / (span * workers * self.plan.slots) if span else 0.0,
+            slots_used=self._slot_seconds(span) / (span * workers * self.plan.slots) if span else 0.0,
             core_used=core_seconds / (span * workers) if span else 0.0,
             left=end.undecided,
             keeps_up=self.keeps_up(half, end),
@@ -90,7 +91,11 @@ class LaneRecord:
         """Note a batch that gives its slot back."""
         self.batches += 1
         self.batched_items += items
-        self.slot_seconds += seconds
+        self.slots_taken.append((self.agenda.now - seconds, self.agenda.now))
+
+    def _slot_seconds(self, until: float) -> float:
+        """For how long slots were taken until then: what expires in a call does not wait for its end."""
+        return sum(min(given_back, until) - min(taken, until) for taken, given_back in self.slots_taken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,22 @@ _ON_REDIS = (
     _BATCHES_REDIS,
     _EACH.but("a task a number", on_redis=True),
     _MANY.but("presend, many", on_redis=True),
+    _MANY.but("presend, many, 2 workers", on_redis=True, processes=2, fewest=64_000),
     _MANY.but("presend, many, batched events", on_redis=True, settings=_QUIET | _BATCHED),
+    _MANY.but(
+        "presend, many, batched events, 2 workers",
+        on_redis=True,
+        processes=2,
+        fewest=64_000,
+        settings=_QUIET | _BATCHED,
+    ),
     _BATCHES_REDIS.but("celery-batches, many", many=True, items=150_000),
 )
 _REDIS_RATIOS = (
     Ratio("2: 1.5 (1.2)", "presend, many", "celery-batches, many"),
+    Ratio("2, 2 workers: 1.5 (1.2)", "presend, many, 2 workers", "celery-batches, many"),
     Ratio("2, tuned: 3", "presend, many, batched events", "celery-batches, many"),
+    Ratio("2, tuned, 2 workers: 3", "presend, many, batched events, 2 workers", "celery-batches, many"),
     Ratio("", "presend", "celery-batches"),
     Ratio("", "presend", "a task a number"),
 )
