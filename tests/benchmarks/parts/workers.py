@@ -9,7 +9,7 @@ from tests.benchmarks.parts import drain
 _QUIET = {"PRESEND_TASK_EVENTS": "false"}
 _MOST = 4
 _FEWEST = 32_000
-_ONE = Contestant("1 worker", PRESEND, 80_000, fewest=_FEWEST, settings=_QUIET)
+_ONE = Contestant("1 worker", PRESEND, 80_000, fewest=_FEWEST, settings=_QUIET, events="quorum")
 _MANY = _ONE.but("1 worker, many", items=120_000, many=True)
 
 
