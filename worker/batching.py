@@ -29,6 +29,11 @@ from worker.suspicion import Suspicion, cap
 WAITERS_A_BATCH = 4 * MAX_BATCH
 """Requests one batch may carry: many may wait for one number, but a transaction must stay short."""
 
+_SPREAD = 0.9
+"""Full batches of a lane that lingers start as far apart as this share of what keeps every slot taken."""
+_FULL_CALL_SECONDS = 1.5
+"""For how long a full batch has its slot, until one has been seen: the provider's document."""
+
 _FEW_DEADLINES = 4 * MAX_BATCH
 _SUSPECT_AFTER = 2
 """Failed calls after which a number waits behind the others: one that is never answered is no probe."""
@@ -132,6 +137,9 @@ class Batcher:
     busy: int = field(default=0, init=False)
     # batches that have given their slot back and have not ended
     ending: int = field(default=0, init=False)
+    # seconds between the starts of full batches, and when the last one started
+    _apart: float = field(default=0.0, init=False)
+    _started_at: float = field(default=-math.inf, init=False)
     _generation: int = field(default=0, init=False)
     _groups: OrderedDict[Any, list[Waiter]] = field(default_factory=OrderedDict, init=False)
     # by what is held against them
@@ -145,6 +153,9 @@ class Batcher:
     _deadlines_at_most: int = field(default=_FEW_DEADLINES, init=False)
     _paused_until: float = field(default=0.0, init=False)
     _sequence: Any = field(default_factory=itertools.count, init=False)
+
+    def __post_init__(self) -> None:
+        self._taken_for(_FULL_CALL_SECONDS)
 
     def add(self, waiters: Iterable[Waiter]) -> None:
         """Let requests wait for the next batch."""
@@ -174,6 +185,7 @@ class Batcher:
         others_due_at = self._others_due_at()
         if others_due_at is not None and others_due_at <= now:
             batch = self._take()
+            self._started_at = now
             self._others_first -= 1
         else:
             batch = self._take_suspects()
@@ -201,17 +213,19 @@ class Batcher:
                 self._wait(waiter)
         return taken
 
-    def asked(self) -> None:
-        """Give a slot back before the batch has ended: it makes no further call."""
+    def asked(self, *, seconds: float = 0.0) -> None:
+        """Give a slot back before the batch has ended: it makes no further call. It had it so long."""
         self.busy -= 1
         self.ending += 1
+        self._taken_for(seconds)
 
-    def done(self, *, asked: bool = False) -> None:
+    def done(self, *, seconds: float = 0.0, asked: bool = False) -> None:
         """Take note of a batch's end, and of its slot unless that was given back when it had ``asked``."""
         if asked:
             self.ending -= 1
         else:
             self.busy -= 1
+            self._taken_for(seconds)
         if self._alone:
             self._alone = set()
             self._others_first = self.slots
@@ -266,6 +280,14 @@ class Batcher:
         waiting = (*self._groups.values(), *self._suspects.values())
         return sum(map(len, waiting)) + len(self._postponed)
 
+    def _taken_for(self, seconds: float) -> None:
+        """Let full batches start apart, but not so far that a slot stands empty, nor beyond the linger.
+
+        Calls that start together end together, and what they bring is worked off all at once: meanwhile there
+        is no core for a shopper, and soon no call in any slot.
+        """
+        self._apart = min(self.linger_seconds, _SPREAD * seconds / self.slots)
+
     def _forget_settled(self) -> None:
         """Let go of decided requests whose deadline is still far: a heap gives nothing up by itself."""
         if len(self._deadlines) > self._deadlines_at_most:
@@ -309,7 +331,8 @@ class Batcher:
         oldest = next(iter(self._groups.values()))[0].arrived_at
         full = len(self._groups) >= self.cap
         linger = self.linger_seconds + self.busy * self.linger_seconds_a_busy_slot
-        return max(self._paused_until, 0.0 if full else oldest + linger)
+        apart = self._started_at + self._apart if self.busy else 0.0
+        return max(self._paused_until, apart if full else oldest + linger)
 
     def _take(self) -> list[Waiter]:
         cap = self.cap
@@ -340,6 +363,7 @@ class Slot:
 
     def __init__(self, batcher: Batcher | None) -> None:
         self._batcher = batcher
+        self._taken_at = 0.0 if batcher is None else batcher.clock()
         self._given_back = False
 
     @property
@@ -352,10 +376,11 @@ class Slot:
         if self._batcher is None or self._given_back:
             return False
         self._given_back = True
-        self._batcher.asked()
+        self._batcher.asked(seconds=self._batcher.clock() - self._taken_at)
         return True
 
     def end(self) -> None:
         """Take note of the batch's end."""
         if self._batcher is not None:
-            self._batcher.done(asked=self._given_back)
+            seconds = self._batcher.clock() - self._taken_at
+            self._batcher.done(seconds=seconds, asked=self._given_back)

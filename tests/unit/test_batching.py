@@ -6,12 +6,14 @@ import itertools
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from worker.batching import WAITERS_A_BATCH, Batcher, Waiter
+from worker.batching import WAITERS_A_BATCH, Batcher, Slot, Waiter
 from worker.portability.requests import CheckRequest, Lane
 from worker.suspicion import CAPS, Suspicion, cap
 
@@ -149,6 +151,41 @@ class AnyTraffic(RuleBasedStateMachine):
 
 AnyTraffic.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestAnyTraffic = AnyTraffic.TestCase
+
+
+def full_batches(clock: Clock, lane: Batcher, *, seconds: float, until: float) -> list[float]:
+    """When batches start while a backlog lasts whose calls take so long."""
+    ends: list[tuple[float, Slot]] = []
+    starts = []
+    while clock.now < until:
+        while lane.next_batch() is not None:
+            starts.append(clock.now)
+            ends.append((clock.now + seconds, Slot(lane)))
+        wake_at = lane.wake_at()
+        clock.now = min([ends[0][0]] + [wake_at] * (wake_at is not None))
+        while ends and ends[0][0] <= clock.now:
+            ends.pop(0)[1].end()
+    return starts
+
+
+@pytest.mark.parametrize(("seconds", "apart"), [(1.5, 0.9 * 1.5 / 8), (4.0, 0.25)])
+def test_full_batches_start_apart_and_leave_no_slot_empty(seconds: float, apart: float) -> None:
+    clock = Clock(0.0)
+    lane = batcher(clock, slots=8, linger_seconds=0.25)
+    lane.add(waiter(number) for number in range(10_000))
+    starts = full_batches(clock, lane, seconds=seconds, until=100 * seconds)
+    between = [later - earlier for earlier, later in pairwise(starts)]
+    assert between[:7] == pytest.approx([0.9 * 1.5 / 8] * 7), "as the provider's document lets expect"
+    assert min(between[7:]) == pytest.approx(apart)
+    rounds = [starts[8 * number] for number in range(50)]
+    assert rounds[49] - rounds[2] == pytest.approx(47 * seconds), "each slot has its next batch at once"
+
+
+def test_where_somebody_waits_full_batches_start_at_once() -> None:
+    clock = Clock(0.0)
+    lane = batcher(clock, slots=8, linger_seconds=0.0)
+    lane.add(waiter(number) for number in range(1000))
+    assert full_batches(clock, lane, seconds=1.5, until=4.0) == [0.0] * 8 + [1.5] * 8 + [3.0] * 8
 
 
 @given(numbers=st.lists(st.integers(0, 5000), min_size=1, max_size=5000))
