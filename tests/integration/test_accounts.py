@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy import Engine, text
 
 from worker.carrier.protocol import FeeType
 from worker.cli import main
+from worker.errors import AccountError
 from worker.storage import accounts, engine, holds
 from worker.storage.engine import connect
 from worker.storage.holds import Opened, Opening, RateLimited, Refused
@@ -180,6 +182,12 @@ def test_a_rotated_key_is_good_through_its_grace_and_no_longer(database: Engine)
         database, lambda to: accounts.rotate(to, "shop", grace=timedelta(hours=1), by="mei")
     )
     assert all(isinstance(open_call(database, key, 0), str) for key in (first, second))
+    again = partial(accounts.rotate, name="shop", grace=timedelta(hours=1), by="mei")
+    with pytest.raises(AccountError, match="--drop-older-key"):
+        engine.transact(database, again)
+    assert isinstance(open_call(database, first, 0), str), "it was promised an hour"
+    _, second = engine.transact(database, lambda to: again(to, drop_older=True))
+    assert open_call(database, first, 0) is Refused.UNKNOWN_KEY
     _, third = engine.transact(database, lambda to: accounts.rotate(to, "shop", grace=timedelta(0), by="mei"))
     assert open_call(database, first, 0) is Refused.UNKNOWN_KEY
     assert open_call(database, second, 0) is Refused.UNKNOWN_KEY
@@ -202,12 +210,14 @@ def test_the_command_tells_a_key_once_and_keeps_only_its_hash(database: Engine, 
     charged = open_call(database, key, 7)
     settle(database, {charged: 7})
     assert json.loads(presend("topup", "shop", "10", "--json", "--by", "li"))["balance"] == 103
+    assert json.loads(presend("topup", "shop", "-3", "--json", "--by", "li"))["balance"] == 100
     assert "presend account enable" in presend("disable", "shop", "--reason", "unpaid", "--by", "li")
     assert open_call(database, key, 1) is Refused.DISABLED
     assert key not in presend("list")
     lines = list(csv.DictReader(io.StringIO(presend("statement", "shop"))))
     assert [(line["kind"], line["amount"], line["balance"]) for line in lines] == [
-        ("opening", "100", "100"), ("charge", "-7", "93"), ("topup", "10", "103")
+        ("opening", "100", "100"), ("charge", "-7", "93"), ("topup", "10", "103"),
+        ("taken_back", "-3", "100"),
     ]  # fmt: skip
     assert lines[1]["request_id"] == charged
     nobody = CliRunner().invoke(
@@ -216,7 +226,8 @@ def test_the_command_tells_a_key_once_and_keeps_only_its_hash(database: Engine, 
     assert (nobody.exit_code != 0, nobody.stdout) == (True, "")
     history = rows(database, "SELECT who, action, subject FROM operator_action ORDER BY at")
     assert [tuple(row) for row in history] == [
-        ("mei", "create", "account shop"), ("li", "topup", "account shop"), ("li", "disable", "account shop")
+        ("mei", "create", "account shop"), ("li", "topup", "account shop"),
+        ("li", "topup", "account shop"), ("li", "disable", "account shop")
     ]  # fmt: skip
 
 
@@ -237,7 +248,7 @@ def test_the_command_tells_a_key_once_and_keeps_only_its_hash(database: Engine, 
         ),
         (
             lambda to: accounts.create(to, "x", fee_type=FeeType.PREPAID, balance=-1, by="mei"),
-            "choose postpaid",
+            "say --fee-type postpaid",
         ),
     ],
 )

@@ -133,8 +133,10 @@ def test_answers_are_live_unless_the_caller_accepts_an_age(
     asked = {"ApiKey": key, "PhoneNumbers": [PORTED, HOME]}
     mixed = web.post(f"{front.url}/carrier_batch", json=asked, headers={"Presend-Max-Age": "60"})
     assert mixed.headers["presend-answered-from"] == "live=1, stored=1"
-    assert sandbox.bill.billed == 3
-    assert front.charged() == 5
+    one = web.post(f"{front.url}/carrier_batch", json=asked | {"PhoneNumbers": [HOME]})
+    assert one.headers["presend-answered-from"] == "live=1", "a batch of one is a batch"
+    assert sandbox.bill.billed == 4
+    assert front.charged() == 6
     for nonsense in ("soon", "-1", "nan"):
         assert code(single(web, front, key, max_age=nonsense)) == 1
 
@@ -150,7 +152,8 @@ def test_nothing_is_charged_where_nothing_is_found_or_bought(
         front.database, lambda to: gate.close(to, gate.EVERY_ACCOUNT, by="mei", reason="prices change")
     )
     asked_before = len(sandbox.asked)
-    assert code(single(web, front, key)) == -8
+    unanswered = single(web, front, key)
+    assert (code(unanswered), unanswered.headers["presend-answered-from"]) == (-8, "none")
     assert len(sandbox.asked) == asked_before
     eventually(lambda: not front.stands().held, "what was reserved to be given back")
     assert (front.stands().balance, front.charged()) == (2, 1)

@@ -18,11 +18,11 @@ def test_tables_that_were_vacuumed_while_empty_are_not_read_whole(bench: Bench, 
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
         before = scans(connection)
-        pipeline, numbers = bench.pipeline(), bench.known_numbers(80)
+        pipeline, numbers = bench.pipeline(), bench.known_numbers(88)
         for turn in range(8):  # beyond the five runs after which a statement is planned for good
-            run(
-                pipeline, *(bench.request(Lane.SMS, number) for number in numbers[turn * 10 : turn * 10 + 10])
-            )
+            batch = numbers[turn * 11 : turn * 11 + 10]
+            run(pipeline, *(bench.request(Lane.SMS, number) for number in batch))
+            run(pipeline, bench.request(Lane.RECHARGE, numbers[turn * 11 + 10]))
         for store in bench.stores:
             store.close()
         bench.database.dispose()  # Postgres counts what a connection did at its end

@@ -118,3 +118,11 @@ def test_a_failure_is_one_line_and_a_traceback_only_with_debug() -> None:
 def test_a_closed_pipe_is_no_failure() -> None:
     found = CliRunner().invoke(_failing(OSError(errno.EPIPE, "Broken pipe")), ["fail"])
     assert found.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "console"])
+@pytest.mark.parametrize("url", ["query.example.com", "https://", "query.example.com:8443"])
+def test_a_public_url_without_a_scheme_is_refused_with_the_one_that_is_meant(command: str, url: str) -> None:
+    done = CliRunner().invoke(main, [command, "--public-url", url])
+    assert done.exit_code == 2
+    assert "write it as https://query.example.com" in done.output

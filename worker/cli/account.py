@@ -98,14 +98,17 @@ def list_(as_json: bool) -> None:
         click.echo("no account yet: presend account create NAME opens one")
 
 
-@account.command(epilog="\b\nExample:\n  presend account topup shop 10000 --note 'invoice 17'\n")
+@account.command(
+    epilog="\b\nExample:\n  presend account topup shop 10000 --note 'invoice 17'\n",
+    context_settings={"ignore_unknown_options": True},  # a negative number is none
+)
 @click.argument("name")
 @click.argument("lookups", type=int)
 @click.option("--note", default="", metavar="TEXT", help="For the statement.")
 @by_option
 @_json
 def topup(name: str, lookups: int, note: str, by: str | None, as_json: bool) -> None:
-    """Add LOOKUPS to a balance; after -- a negative number takes back: topup shop -- -100."""
+    """Add LOOKUPS to a balance; a negative number takes back: topup shop -100."""
     from worker.storage import accounts, engine
 
     if not lookups:
@@ -147,9 +150,12 @@ def enable(name: str, why: str, by: str | None, as_json: bool) -> None:
     type=click.FloatRange(0, 24 * 365),
     help="How long the present key stays good; 0 where it has leaked.",
 )
+@click.option(
+    "--drop-older-key", is_flag=True, help="End the key before the present one, though it is still good."
+)
 @by_option
 @_json
-def rotate(name: str, grace_hours: float, by: str | None, as_json: bool) -> None:
+def rotate(name: str, grace_hours: float, drop_older_key: bool, by: str | None, as_json: bool) -> None:
     """Give an account a new key and print it, once."""
     from worker.storage import accounts, engine
 
@@ -157,7 +163,9 @@ def rotate(name: str, grace_hours: float, by: str | None, as_json: bool) -> None
     with database() as used:
         done, key = engine.transact(
             used,
-            lambda to: accounts.rotate(to, name, grace=timedelta(hours=grace_hours), by=name_of_who),
+            lambda to: accounts.rotate(
+                to, name, grace=timedelta(hours=grace_hours), by=name_of_who, drop_older=drop_older_key
+            ),
         )
     _print_key(done, key, as_json=as_json)
 
@@ -177,7 +185,7 @@ def statement(name: str, since: datetime | None, until: datetime | None) -> None
         table.writerow(_COLUMNS)
         for moved in found:
             at = moved.at.astimezone(UTC).isoformat()
-            row = (at, moved.kind, moved.amount, moved.balance, moved.request_id or "", moved.note)
+            row = (at, moved.name, moved.amount, moved.balance, moved.request_id or "", moved.note)
             table.writerow(row)
 
     with database() as used:
@@ -241,6 +249,10 @@ def _table(found: list[Account]) -> Any:
             f"{each.held:,}",
             "-" if each.credit_limit is None else f"{each.credit_limit:,}",
             "-" if each.calls_a_minute is None else f"{each.calls_a_minute:,}",
-            "disabled" if each.disabled else "active",
+            ("disabled" if each.disabled else "active") + _older_key(each),
         )
     return table
+
+
+def _older_key(each: Account) -> str:
+    return "" if each.old_key_until is None else f", older key good until {local(each.old_key_until)}"

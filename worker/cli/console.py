@@ -11,6 +11,7 @@ import click
 from worker.cli.failures import Failure
 from worker.cli.operator import by_option, database, who
 from worker.cli.operator import reason as _reason
+from worker.cli.public_url import public_url_option
 from worker.cli.screen import console as screen
 from worker.cli.screen import local, print_json, print_table, printable
 from worker.processes.role import EXIT_CONFIG
@@ -39,13 +40,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON objec
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--certfile", type=_file, help="Certificate chain, PEM: then it speaks https.")
 @click.option("--keyfile", type=_file, help="Its private key, PEM.")
-@click.option(
-    "--public-url",
-    "public_urls",
-    multiple=True,
-    metavar="URL",
-    help="Under which browsers reach it, through a proxy or by a name (repeatable).",
-)
+@public_url_option("Under which browsers reach it, through a proxy or by a name (repeatable).")
 @click.option(
     "--behind-proxy",
     is_flag=True,
@@ -72,9 +67,6 @@ def console(  # noqa: PLR0917 - click's options
 
     if (certfile is None) != (keyfile is None):
         raise click.UsageError("https needs both: --certfile FILE --keyfile FILE")
-    for url in public_urls:
-        if not url.startswith(("http://", "https://")):
-            raise click.UsageError(f"--public-url {url}: begin it with https://")
     try:
         settings = config.load()
         logs.configure(json=settings.log_json)

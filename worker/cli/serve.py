@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from worker.cli.failures import Failure
+from worker.cli.public_url import public_url_option
 from worker.processes.role import EXIT_CONFIG
 
 _EPILOG = """\b
@@ -30,12 +31,8 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-port", type=click.IntRange(0, 65535), help="For https, at the same time.")
 @click.option("--certfile", type=_file, help="Certificate chain for https, PEM.")
 @click.option("--keyfile", type=_file, help="Its private key, PEM.")
-@click.option(
-    "--public-url",
-    "public_urls",
-    multiple=True,
-    metavar="URL",
-    help="Where browsers find the query page, if a proxy or another name shows it; may be repeated.",
+@public_url_option(
+    "Where browsers find the query page, if a proxy or another name shows it; may be repeated."
 )
 @click.option(
     "--behind-proxy",

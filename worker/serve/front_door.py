@@ -58,7 +58,7 @@ class FrontDoor:
                 raise
             entries = list(map(_entry, question.mobiles, rows))
             charge = sum(entry.code == Code.SUCCESS for entry in entries)
-            headers = _headers(request_id, rows, charge, datetime.now(UTC))
+            headers = _headers(question, request_id, rows, charge)
             if not charge:
                 self._desk.release(request_id)
                 return Reply(entries, headers)
@@ -116,16 +116,14 @@ def _entry(mobile: str, row: CheckedRequest | None) -> Answer | Unanswered:
     return Answer(mobile, code, row.status, row.range_holder, row.current_operator, row.area)
 
 
-def _headers(request_id: str, rows: Rows, charge: int, now: datetime) -> dict[str, str]:
+def _headers(question: Question, request_id: str, rows: Rows, charge: int) -> dict[str, str]:
     """Where the answers came from, how old the oldest is, and what they cost."""
     headers = {"Presend-Request-Id": request_id, "Presend-Cost": str(charge)}
     answered = [row for row in rows if row is not None and row.status is not None]
     origins = Counter(row.answered_from.value for row in answered if row.answered_from is not None)
-    if len(rows) == 1:
-        headers["Presend-Answered-From"] = "".join(origins) or "none"
-    elif origins:
-        headers["Presend-Answered-From"] = ", ".join(f"{name}={n}" for name, n in sorted(origins.items()))
+    each = [f"{name}={number}" if question.batch else name for name, number in sorted(origins.items())]
+    headers["Presend-Answered-From"] = ", ".join(each) or "none"
     observed: Sequence[datetime] = [row.observed_at for row in answered if row.observed_at is not None]
     if observed:
-        headers["Presend-Age"] = f"{max(0.0, (now - min(observed)).total_seconds()):.3f}"
+        headers["Presend-Age"] = f"{max(0.0, (datetime.now(UTC) - min(observed)).total_seconds()):.3f}"
     return headers

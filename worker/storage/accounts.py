@@ -12,7 +12,7 @@ import secrets
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -71,6 +71,10 @@ class Account:
     old_key_until: datetime | None
 
 
+TAKEN_BACK = "taken_back"
+"""What a statement calls a top-up of less than nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """One line of a statement."""
@@ -83,6 +87,11 @@ class Moved:
     balance: int
     request_id: str | None
     note: str
+
+    @property
+    def name(self) -> str:
+        """What it is called: a top-up of less than nothing takes back."""
+        return TAKEN_BACK if self.kind is Movement.TOPUP and self.amount < 0 else self.kind.value
 
     @property
     def job_id(self) -> str | None:
@@ -158,7 +167,8 @@ def create(
             "underscores, and no mobile number"
         )
     if fee_type is FeeType.PREPAID and (balance < 0 or credit_limit is not None):
-        raise AccountError("a prepaid balance is never negative: choose postpaid, with a credit limit if any")
+        what = "has no credit limit" if credit_limit is not None else "is never negative"
+        raise AccountError(f"a prepaid balance {what}: say --fee-type postpaid, or leave that out")
     _require_possible(balance, credit_limit or 0)
     key = _new_key()
     values = {"name": name, "balance": balance, "credit_limit": credit_limit}
@@ -209,9 +219,20 @@ def set_disabled(connection: Connection, name: str, disabled: bool, *, by: str, 
     return _locked(connection, name)
 
 
-def rotate(connection: Connection, name: str, *, grace: timedelta, by: str) -> tuple[Account, str]:
-    """Give an account a new key; the present one stays good for ``grace``, any older one is dropped."""
+def rotate(
+    connection: Connection, name: str, *, grace: timedelta, by: str, drop_older: bool = False
+) -> tuple[Account, str]:
+    """Give an account a new key; the present one stays good for ``grace``.
+
+    An older one that is still good ends only where ``drop_older`` says so, or the present one is to end, too.
+    """
     account = _locked(connection, name)
+    if account.old_key_until is not None and grace and not drop_older:
+        until = account.old_key_until.astimezone(UTC)
+        raise AccountError(
+            f"{name!r} has two keys, and a third would end the older one, which is good until "
+            f"{until:%Y-%m-%d %H:%M} UTC: wait until then, or say --drop-older-key"
+        )
     key = _new_key()
     web_sessions.revoke(connection, site=QUERY_SITE, subject=account.id)  # begun with the key that goes
     connection.execute(_SET_KEY, {"grace": grace, "key_hash": key_hash(key), "id": account.id})

@@ -77,7 +77,7 @@ class Statements:
             yield _text(
                 [
                     one.at.astimezone(self._zone).isoformat(timespec="seconds"),
-                    visit.say(f"csv.moved.{one.kind}"),
+                    visit.say(f"csv.moved.{one.name}"),
                     one.amount,
                     one.balance,
                     one.request_id or "",
