@@ -34,16 +34,16 @@ class Costs:
     """
 
     # the consumer's thread, for a message: receive, read, report to Flower, acknowledge
-    message: float = 120e-6
+    message: float = 75e-6
     # a batch's thread, for an item: SQL, decide, event, result
-    item: float = 100e-6
+    item: float = 27e-6
     # a batch's thread, for a batch
-    batch: float = 4e-3
+    batch: float = 5.7e-3
     # from the producer's hand to the consumer's
-    delivery: float = 1.5e-3
+    delivery: float = 1.9e-3
     # for Postgres and the broker's confirms: for a batch, and for each of its items
-    batch_wait: float = 4e-3
-    item_wait: float = 60e-6
+    batch_wait: float = 0.5e-3
+    item_wait: float = 110e-6
 
 
 @dataclass(frozen=True, slots=True)
