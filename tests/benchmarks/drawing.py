@@ -13,7 +13,7 @@ from tests.faults.outcome import ROOT
 
 _RECORDS = ROOT / "docs" / "benchmarks"
 _DRAWN = ("drain", "drain-quorum", "drain-redis", "drain-latency")
-_WIDTH, _LABEL, _FIGURE = 900, 280, 90
+_WIDTH, _LABEL, _FIGURE = 920, 300, 90
 _ROW, _BAR, _TOP, _BOTTOM = 28, 16, 46, 34
 _OURS, _THEIRS = "#0f766e", "#94a3b8"
 _HEADING = "Numbers a second, median of the runs; the line goes from the slowest to the fastest"
