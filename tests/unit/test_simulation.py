@@ -247,3 +247,10 @@ def test_the_command_prints_json_and_names_what_it_cannot_read() -> None:
     refused = CliRunner().invoke(main, [*arguments, "--cost", "itme=1"])
     assert refused.exit_code == 2
     assert "item_wait" in refused.output
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan"])
+def test_a_rate_that_is_no_number_is_refused(rate: str) -> None:
+    refused = CliRunner().invoke(main, ["simulate", "--sms-rate", rate])
+    assert refused.exit_code == 2
+    assert "give a number, as 500" in refused.output

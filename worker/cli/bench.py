@@ -43,7 +43,11 @@ Examples:
 @click.option(
     "--prechecks", default=50, show_default=True, type=click.IntRange(10, 10_000), help="To be timed."
 )
-@click.option("--folder", type=click.Path(path_type=Path), help="Run there, instead of in a cache folder.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Run there, instead of in a cache folder.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench(numbers: int, prechecks: int, folder: Path | None, as_json: bool) -> None:
     """Measure how many numbers a second presend decides here, and how long one precheck takes.

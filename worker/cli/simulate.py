@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,20 @@ What is modelled, and where the costs are from: docs/scale.md
 """
 
 
+class _Finite(click.FloatRange):
+    """A range without the numbers that no simulation ends with."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is none: give a number, as 500", param, ctx)
+        return number
+
+
 @click.command("simulate", epilog=_EPILOG, short_help="Predict throughput, waits and look-ups.")
-@click.option(
-    "--sms-rate", default=500.0, show_default=True, type=click.FloatRange(min=0), help="Items a second."
-)
-@click.option(
-    "--recharge-rate", default=50.0, show_default=True, type=click.FloatRange(min=0), help="Items a second."
-)
-@click.option(
-    "--seconds", default=60.0, show_default=True, type=click.FloatRange(min=1), help="How long they come."
-)
+@click.option("--sms-rate", default=500.0, show_default=True, type=_Finite(min=0), help="Items a second.")
+@click.option("--recharge-rate", default=50.0, show_default=True, type=_Finite(min=0), help="Items a second.")
+@click.option("--seconds", default=60.0, show_default=True, type=_Finite(min=1), help="How long they come.")
 @click.option("--sms-backlog", default=0, type=click.IntRange(min=0), help="Items that wait when it begins.")
 @click.option(
     "--sms-many", default=1, show_default=True, type=click.IntRange(1, 1000), help="Items a message carries."
@@ -49,10 +54,8 @@ What is modelled, and where the costs are from: docs/scale.md
 )
 @click.option("--sms-slots", type=click.IntRange(1, 64), help="In place of PRESEND_SMS_SLOTS.")
 @click.option("--recharge-slots", type=click.IntRange(1, 64), help="In place of PRESEND_RECHARGE_SLOTS.")
-@click.option("--sms-linger", type=click.FloatRange(min=0), help="In place of PRESEND_SMS_LINGER_SECONDS.")
-@click.option(
-    "--recharge-linger", type=click.FloatRange(min=0), help="In place of PRESEND_RECHARGE_LINGER_SECONDS."
-)
+@click.option("--sms-linger", type=_Finite(min=0), help="In place of PRESEND_SMS_LINGER_SECONDS.")
+@click.option("--recharge-linger", type=_Finite(min=0), help="In place of PRESEND_RECHARGE_LINGER_SECONDS.")
 @click.option(
     "--numbers",
     default=10_000_000,
@@ -64,14 +67,14 @@ What is modelled, and where the costs are from: docs/scale.md
     "--zipf",
     default=0.5,
     show_default=True,
-    type=click.FloatRange(0, 3),
+    type=_Finite(0, 3),
     help="How much more often some are: the n-th n**ZIPF times less than the first.",
 )
 @click.option(
     "--sms-asked-anew",
     default=0.93,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=_Finite(0, 1),
     help="Share of the numbers that failed on the operator their record names: it does not count for them.",
 )
 @click.option(
@@ -85,7 +88,7 @@ What is modelled, and where the costs are from: docs/scale.md
     "--tail",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 3),
+    type=_Finite(0, 3),
     help="Sigma of a lognormal factor on that; 0: none.",
 )
 @click.option(
