@@ -213,19 +213,15 @@ class Batcher:
                 self._wait(waiter)
         return taken
 
-    def asked(self, *, seconds: float = 0.0) -> None:
-        """Give a slot back before the batch has ended: it makes no further call. It had it so long."""
+    def asked(self, *, seconds: float) -> None:
+        """Give back the slot of a batch that makes no further call; it had it so long."""
         self.busy -= 1
         self.ending += 1
         self._taken_for(seconds)
 
-    def done(self, *, seconds: float = 0.0, asked: bool = False) -> None:
-        """Take note of a batch's end, and of its slot unless that was given back when it had ``asked``."""
-        if asked:
-            self.ending -= 1
-        else:
-            self.busy -= 1
-            self._taken_for(seconds)
+    def done(self) -> None:
+        """Take note of a batch's end; its slot was given back."""
+        self.ending -= 1
         if self._alone:
             self._alone = set()
             self._others_first = self.slots
@@ -380,7 +376,7 @@ class Slot:
         return True
 
     def end(self) -> None:
-        """Take note of the batch's end."""
+        """Take note of the batch's end, which gives the slot back where that was not done before."""
         if self._batcher is not None:
-            seconds = self._batcher.clock() - self._taken_at
-            self._batcher.done(seconds=seconds, asked=self._given_back)
+            self.give_back()
+            self._batcher.done()

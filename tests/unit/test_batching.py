@@ -96,7 +96,7 @@ class AnyTraffic(RuleBasedStateMachine):
     @rule(back=st.booleans(), pause=st.floats(0, 1), defect=st.booleans())
     def finish(self, back: bool, pause: float, defect: bool) -> None:
         batch = self.held.pop(0)
-        self.batcher.done()
+        Slot(self.batcher).end()
         if back:
             for one in batch if defect else ():
                 one.suspicion = (one.suspicion or Suspicion()).failed(ValueError())
@@ -260,7 +260,7 @@ def test_decided_requests_are_let_go_long_before_their_deadline() -> None:
         one = waiter(number, deadline=clock.now + 86_400)
         lane.add([one])
         lane.next_batch()
-        lane.done()
+        Slot(lane).end()
         one.settled = True
         references.append(weakref.ref(one))
         del one
@@ -273,7 +273,7 @@ def test_what_was_forgotten_does_not_come_back_from_a_call() -> None:
     lane.add([waiter(1)])
     batch = lane.next_batch()
     lane.forget()
-    lane.done()
+    Slot(lane).end()
     lane.postpone(batch or [], 0.0)
     clock.now += 60
     assert lane.next_batch() is None
@@ -288,7 +288,7 @@ def test_suspects_run_by_their_deaths_the_least_suspected_first_in_smaller_and_s
         assert lane.next_batch() is None
         assert batch[0].suspicion is not None
         sizes.append((batch[0].suspicion.deaths, len(batch)))
-        lane.done()
+        Slot(lane).end()
     assert sizes == [(0, 1000), *[(1, 32)] * 31, (1, 8), *[(2, 1)] * 1000, *[(3, 1)] * 1000]
 
 
@@ -301,7 +301,7 @@ def test_others_are_served_between_suspects_and_neither_waits_for_ever(slots: in
     served = []
     while (batch := lane.next_batch()) is not None:
         served.append(suspects(batch))
-        lane.done()
+        Slot(lane).end()
     turns = "".join("s" if each else "o" for each in served)
     assert turns.count("s") == 3
     assert turns.count("o") == others
@@ -317,5 +317,5 @@ def test_an_overdue_suspect_is_left_to_its_own_batch_unless_it_runs() -> None:
     clock.now += 5
     assert lane.overdue() == [running]
     running.settled = True
-    lane.done()
+    Slot(lane).end()
     assert lane.next_batch() == [waiting]
