@@ -89,12 +89,12 @@ class Batch:
         """Let every request of this waiter's key wait again."""
         self.outcome.postponed += [Postponed(one, seconds) for one in self.by_key.pop(waiter.key)]
 
-    def park_again(self, parked: Mapping[str, str]) -> None:
+    def park_again(self, parked: Mapping[int, str]) -> None:
         """Give up again the requests that were, when their messages came before: the first outcome stands."""
         for key, group in list(self.by_key.items()) if parked else ():
             for waiter in [one for one in group if one.letter_id in parked]:
                 group.remove(waiter)
-                self.outcome.rejected.append((waiter, parked[waiter.letter_id or ""]))
+                self.outcome.rejected.append((waiter, parked[waiter.letter_id or 0]))
             if not group:
                 del self.by_key[key]
 
@@ -122,9 +122,11 @@ class Batch:
         self.outcome.decided = [(waiter, row) for key, row in rows.items() for waiter in self.by_key[key]]
         return list(rows.values())
 
-    def letters(self) -> dict[RequestKey, list[str]]:
+    def letters(self) -> dict[RequestKey, list[int]]:
         """Ids of dead letters that the requests decided here may have become, by key."""
         if not self.may_be_parked:
             return {}
-        letters = {key: [one.letter_id for one in self.by_key[key] if one.letter_id] for key in self.rows}
+        letters = {
+            key: [one.letter_id for one in self.by_key[key] if one.letter_id is not None] for key in self.rows
+        }
         return {key: ids for key, ids in letters.items() if ids}

@@ -72,7 +72,7 @@ class Waiter(msgspec.Struct, eq=False, weakref=True):
     # decided, by whichever batch came first, or taken back
     settled: bool = False
     # of the dead letter it may have become when its message came before; None: this is the first time
-    letter_id: str | None = None
+    letter_id: int | None = None
     # taken out because its deadline passed
     overdue: bool = False
     # its message's span, where traces are on
@@ -81,9 +81,9 @@ class Waiter(msgspec.Struct, eq=False, weakref=True):
 
     @property
     def came_before(self) -> bool:
-        """Whether a batch, or another process, had it already."""
-        held_against = self.suspicion is not None or self.letter_id is not None
-        return held_against or self.sharing_since is not None or bool(self.bought or self.failures)
+        """Whether a batch had it already, so far as this process knows."""
+        held_off = self.suspicion is not None or self.sharing_since is not None
+        return held_off or bool(self.bought or self.failures)
 
     @property
     def key(self) -> RequestKey:

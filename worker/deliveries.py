@@ -13,11 +13,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from uuid import UUID, uuid5
 
 import msgspec
 
 from worker.errors import Rejected
+from worker.portability import letter_ids
 from worker.portability.json_kinds import NOT_JSON
 from worker.portability.msisdn import mask_all
 from worker.portability.records import CheckedRequest
@@ -26,8 +26,6 @@ from worker.results import TaskResult
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.ids import new_id
 
-_LETTERS = UUID("5a8f6f1c-7d0e-5b52-9f0e-0c1b6f6d2a55")
-"""Namespace of dead letter ids made from a message's id: the same message is parked once."""
 _LONGEST_ARGUMENTS = 400
 
 
@@ -57,8 +55,8 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
     # monotonic seconds at which a batch took it
     started: float | None = None
     acknowledged: bool = False
-    # of its body, once an item's id was asked for
-    _digest: str | None = None
+    # of its dead letters, once an item's was asked for
+    _first_letter_id: int | None = None
     # Celery asks a request for its task's acks_late
     task: Any = None
     # … and gives it a new event dispatcher after a reconnect
@@ -100,17 +98,17 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
         """Whether the message may have been delivered before; Redis does not say, so there it always may."""
         return bool(self.message.delivery_info.get("redelivered", True))
 
-    def item_id(self, index: int) -> str:
+    def letter_id(self, index: int) -> int:
         """The id of an item's dead letter: the same whenever the message is delivered again."""
-        if self._digest is None:
-            self._digest = _digest(self.message)
-        return _item_id(self.id, index, self._digest)
+        if self._first_letter_id is None:
+            self._first_letter_id = letter_ids.first_of(self.id, _digest(self.message))
+        return letter_ids.of_item(self._first_letter_id, index)
 
     def letter(self, index: int, arguments: Any, reason: str) -> DeadLetter:
         """Return the dead letter of one item."""
         single_task = self.name.removesuffix("_many")
         return DeadLetter(
-            self.item_id(index),
+            letter_ids.written(self.letter_id(index)),
             single_task,
             arguments,
             reason,
@@ -221,7 +219,7 @@ def unreadable_letter(message: Any, *, reason: str, received_at: datetime) -> De
     """Return the dead letter of a message that could not be read; its payload is what came."""
     task_id = _text(message.headers, "id")
     return DeadLetter(
-        _item_id(task_id, None, _digest(message)) if task_id else new_id(),
+        _whole_id(task_id, message) if task_id else new_id(),
         _text(message.headers, "task"),
         _payload(message),
         reason,
@@ -235,9 +233,8 @@ def task_id_of(message: Any) -> str:
     return _text(message.headers, "id") or new_id()
 
 
-def _item_id(task_id: str, index: int | None, digest: str) -> str:
-    """The same for a message delivered again; another for another body that came under the same task id."""
-    return str(uuid5(_LETTERS, f"{task_id}:{index}:{digest}"))
+def _whole_id(task_id: str, message: Any) -> str:
+    return letter_ids.written(letter_ids.of_whole(letter_ids.first_of(task_id, _digest(message))))
 
 
 def _digest(message: Any) -> str:

@@ -29,6 +29,7 @@ from worker.lane_control import LaneControl
 from worker.metrics import lanes, messages
 from worker.parking import Parking
 from worker.pipeline import Pipeline
+from worker.portability import letter_ids
 from worker.portability.events import check_data
 from worker.portability.requests import Lane
 from worker.results import ResultWriter, TaskResult
@@ -226,6 +227,7 @@ class Feed:
     def _feed_lane(self, delivery: Delivery, items: Sequence[Taken]) -> None:
         delivery.expect(len(items))
         waiters, letters = [], []
+        came_before = delivery.may_have_come_before
         for index, item in enumerate(items):
             if item.request is not None:
                 deadline = _deadline(item.request.expires_at, delivery.received_at)
@@ -234,7 +236,7 @@ class Feed:
                         item.request,
                         token=(delivery, index, item.arguments),
                         deadline=deadline,
-                        letter_id=delivery.item_id(index) if delivery.may_have_come_before else None,
+                        letter_id=delivery.letter_id(index) if came_before else None,
                         trace=delivery.trace,
                     )
                 )
@@ -244,7 +246,7 @@ class Feed:
             self._park_items(delivery, letters)
         if waiters and failed_deliveries(delivery.message.headers) >= SUSPECT_AFTER:
             for waiter in waiters:
-                waiter.suspicion = Suspicion(delivery.item_id(waiter.token[1]))
+                waiter.suspicion = Suspicion(letter_ids.written(delivery.letter_id(waiter.token[1])))
             self._unread.extend(waiters)
             self._parking.do(self._read_suspicions)
         elif waiters:

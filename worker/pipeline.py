@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -125,9 +126,10 @@ class Pipeline:
 
     def _look_up(self, batch: Batch) -> Known:
         msisdns = {waiter.request.msisdn for waiter in batch.waiters() if waiter.request.msisdn is not None}
-        letters: list[str] = []
+        letters: list[int] = []
         if batch.may_be_parked:
-            letters = [one.letter_id for group in batch.by_key.values() for one in group if one.letter_id]
+            waiters = chain.from_iterable(batch.by_key.values())
+            letters = [one.letter_id for one in waiters if one.letter_id is not None]
         early = self._asking.early(batch)
         keys = batch.by_key.keys()
         return self._store.look_up(self._account, batch.lane, keys, msisdns, letters, early=early)

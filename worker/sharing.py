@@ -60,6 +60,7 @@ class Sharing:
             waiter.key,
             request.msisdn,
             self.rules.freshness.answers_since(request, now=batch.now),
+            waiter.letter_id,
         )
 
     def leave(self, known: Known) -> None:

@@ -20,6 +20,7 @@ from worker.batching import Waiter
 from worker.buyer import Buyer
 from worker.carrier.protocol import Answer, Balance, CarrierLookup, FeeType, Unanswered
 from worker.errors import AccountFault, AnswerLost
+from worker.portability import letter_ids
 from worker.portability.records import AnsweredFrom, Status
 from worker.portability.requests import Lane
 from worker.sandbox.faults import Fault
@@ -417,9 +418,10 @@ def test_what_was_parked_is_parked_again_when_its_message_comes_again(bench: Ben
     pipeline = bench.pipeline()
     pipeline.park([letter])
     request = bench.request(Lane.SMS, PORTED)
-    again, other = Waiter(request, letter_id=letter.id), Waiter(bench.request(Lane.SMS, HOME))
+    again = Waiter(request, letter_id=letter_ids.read(letter.id))
+    other = Waiter(bench.request(Lane.SMS, HOME))
     outcome = pipeline.run_batch([again, other])
     assert outcome.rejected == [(again, "given up before")]
     assert [waiter for waiter, _ in outcome.decided] == [other]
-    resent = pipeline.run_batch([again, Waiter(request, letter_id=new_id())])
+    resent = pipeline.run_batch([again, Waiter(request, letter_id=letter_ids.first_of(new_id(), ""))])
     assert (len(resent.rejected), len(resent.decided)) == (1, 1), "another message of its key is another item"

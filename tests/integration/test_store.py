@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 from msgspec import structs
 
 from tests.integration.stores import InMemory, Stores, in_postgres
+from worker.portability import letter_ids
 from worker.portability.records import AnsweredFrom, CheckedRequest, PortChange, PortRecord, Status
 from worker.portability.requests import Lane, RequestKey
 from worker.storage.budget import Budget
@@ -21,6 +23,7 @@ from worker.storage.store import Claim, Settled, Settlement, Store
 
 A, B, C, D = "13900000001", "13900000002", "13900000003", "13900000004"
 ACCOUNT = "0123456789abcdef"
+MESSAGE = letter_ids.first_of("a task's id", "of its body")
 SECOND = timedelta(seconds=1)
 
 
@@ -89,12 +92,19 @@ def a_settlement(
     learned: Sequence[PortRecord] = (),
     ended: Sequence[EndedCall] = (),
     call_id: str | None = None,
+    letters: Mapping[RequestKey, Sequence[int]] = MappingProxyType({}),
 ) -> Settlement:
-    return Settlement(an_id(1000 + number), Lane.SMS, stores.now(), rows, learned, ended, call_id)
+    batch_id = an_id(1000 + number)
+    return Settlement(batch_id, Lane.SMS, stores.now(), rows, learned, ended, call_id, letters)
 
 
-def an_early_claim(stores: Stores, number: int) -> EarlyClaim:
-    return EarlyClaim(a_call(stores, number, numbers=1), a_key(), A, stores.now() - timedelta(seconds=600))
+def an_early_claim(stores: Stores, number: int, letter: int | None = None) -> EarlyClaim:
+    since = stores.now() - timedelta(seconds=600)
+    return EarlyClaim(a_call(stores, number, numbers=1), a_key(), A, since, letter)
+
+
+def a_letter(stores: Stores, letter: int, reason: str = "no") -> DeadLetter:
+    return DeadLetter(letter_ids.written(letter), "sms.recheck", {}, reason, "sms", stores.now())
 
 
 def records_of(store: Store, *msisdns: str) -> dict[str, PortRecord]:
@@ -131,19 +141,22 @@ def test_one_request_may_be_claimed_along_with_the_look(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["closed gate", "failing lane", "row", "young record", "another call", "daily budget"]
+    "what",
+    ["closed gate", "failing lane", "row", "dead letter", "young record", "another call", "daily budget"],
 )
 def test_nothing_is_claimed_with_the_look_where_something_speaks_against_it(
     stores: Stores, what: str
 ) -> None:
     budget = Budget(10, 0.0) if what == "daily budget" else Budget()
-    store, early = stores.process(budget), an_early_claim(stores, 1)
+    store, early = stores.process(budget), an_early_claim(stores, 1, MESSAGE)
     if what == "closed gate":
         store.close_gate(EVERY_ACCOUNT, by="ops", reason="invoice")
     elif what == "failing lane":
         store.call_ended(ACCOUNT, Lane.SMS, lost=True)
     elif what == "row":
         store.settle(a_settlement(stores, 2, rows=[a_row(B, an_id(1002), stores.now())]))
+    elif what == "dead letter":
+        store.park([a_letter(stores, MESSAGE)])
     elif what == "young record":
         young = a_record(A, early.unless_observed_since + timedelta(microseconds=1))
         store.settle(a_settlement(stores, 2, learned=[young]))
@@ -156,7 +169,8 @@ def test_nothing_is_claimed_with_the_look_where_something_speaks_against_it(
 
 
 def test_what_speaks_against_another_does_not_keep_a_request_from_being_claimed(stores: Stores) -> None:
-    store, early = stores.process(), an_early_claim(stores, 1)
+    store, early = stores.process(), an_early_claim(stores, 1, MESSAGE)
+    store.park([a_letter(stores, letter_ids.of_item(MESSAGE, 1))])
     store.close_gate("another", by="provider", reason="code -5")
     store.call_ended("another", Lane.SMS, lost=True)
     store.call_ended(ACCOUNT, Lane.RECHARGE, lost=True)
@@ -691,9 +705,25 @@ def test_a_dead_letter_parked_twice_stays_as_it_was(stores: Stores) -> None:
     }
 
 
-def test_why_an_item_was_parked_is_known_by_its_letter(stores: Stores) -> None:
+def test_why_the_items_of_a_message_were_parked_is_known_by_any_of_them(stores: Stores) -> None:
     store = stores.process()
-    store.park([DeadLetter(an_id(1), "sms.recheck", {}, "no", "sms", stores.now())])
-    known = store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A], [an_id(1), an_id(2)])
-    assert known.parked == {an_id(1): "no"}
+    first, last, other = MESSAGE, letter_ids.of_whole(MESSAGE), letter_ids.first_of("another", "")
+    store.park([a_letter(stores, first), a_letter(stores, last, "neither"), a_letter(stores, last + 1)])
+    known = store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A], [letter_ids.of_item(first, 7), other])
+    assert known.parked == {first: "no", last: "neither"}
+    assert store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A], [other]).parked == {}
     assert store.look_up(ACCOUNT, Lane.SMS, [a_key()], [A]).parked == {}
+
+
+def test_who_was_given_up_elsewhere_and_is_decided_after_all_leaves_no_letter(stores: Stores) -> None:
+    store = stores.process()
+    decided, before, parked = (letter_ids.of_item(MESSAGE, place) for place in range(3))
+    store.settle(a_settlement(stores, 1, rows=[a_row(A, an_id(1001), stores.now(), reference="before")]))
+    store.park([a_letter(stores, each) for each in (decided, before, parked)])
+    rows = [a_row(B, an_id(1002), stores.now(), reference=each) for each in ("decided", "before")]
+    letters = {a_key("decided"): [decided], a_key("before"): [before]}
+    learned = [a_record(B, stores.now())]
+    settled = store.settle(a_settlement(stores, 2, rows=rows, learned=learned, letters=letters))
+    assert settled.decided_before.keys() == {a_key("before")}
+    assert stores.rest()["letters"].keys() == {letter_ids.written(before), letter_ids.written(parked)}
+    assert store.look_up(ACCOUNT, Lane.SMS, [a_key("decided")], [B]).records.keys() == {B}

@@ -95,7 +95,7 @@ class Run:
         self, process: int, lane: Lane, reference: str, number: str, age: int, hold: float
     ) -> Any:
         since = self.stores.now() - timedelta(seconds=age)
-        early = EarlyClaim(self._new_call(lane, hold), a_key(reference, lane), number, since)
+        early = EarlyClaim(self._new_call(lane, hold), a_key(reference, lane), number, since, 1)
         return self._look_up(process, lane, early)
 
     def split(self, process: int, earlier: int, numbers: list[str]) -> Any:
@@ -130,6 +130,7 @@ class Run:
             [self._record(msisdn, *about) for msisdn, about in learned.items()],
             [ended],
             call.id,
+            {a_key(reference): [1 + REFERENCES.index(reference)] for reference in references},
         )
         self.settlements.append(settlement)
         return self.processes[process].settle(settlement)
@@ -153,7 +154,7 @@ class Run:
         return self._look_up(process, lane, None)
 
     def _look_up(self, process: int, lane: Lane, early: EarlyClaim | None) -> Known:
-        keys, letters = [a_key(reference) for reference in REFERENCES], [an_id(1), an_id(2)]
+        keys, letters = [a_key(reference) for reference in REFERENCES], [1]
         known = self.processes[process].look_up(ACCOUNT, lane, keys, NUMBERS, letters, early=early)
         breaker = known.breaker
         if breaker is not None:

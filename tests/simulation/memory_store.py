@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from worker.errors import StorageUnavailable
-from worker.portability import changes
+from worker.portability import changes, letter_ids
 from worker.portability.records import CheckedRequest, PortChange, PortRecord
 from worker.portability.requests import Lane, RequestKey
 from worker.storage.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
@@ -133,7 +133,7 @@ class MemoryStore:
         lane: Lane,
         keys: Collection[RequestKey],
         msisdns: Collection[str],
-        letters: Collection[str] = (),
+        letters: Collection[int] = (),
         *,
         early: EarlyClaim | None = None,
     ) -> Known:
@@ -146,7 +146,7 @@ class MemoryStore:
         breaker = self._run("read breaker", lambda: self._breaker(account, lane))
         rows = self._run("find keys", lambda: self._find(keys))
         records = self._run("read records", lambda: self._records(msisdns))
-        parked = {one: tables.letters[one].reason for one in letters if one in tables.letters}
+        parked = self._parked(letters)
         return Known(gate, breaker, rows, records, parked, claimed)
 
     def claim(
@@ -270,6 +270,11 @@ class MemoryStore:
         ledger = self.tables.ledger
         return {key: ledger[key] for key in keys if key in ledger}
 
+    def _parked(self, letters: Iterable[int]) -> dict[int, str]:
+        ranges = letter_ids.ranges(letters)
+        parked = {letter_ids.read(id_): letter.reason for id_, letter in self.tables.letters.items()}
+        return {id_: why for id_, why in parked.items() if any(low <= id_ <= high for low, high in ranges)}
+
     def _records(self, msisdns: Iterable[str]) -> dict[str, PortRecord]:
         records = self.tables.records
         return {msisdn: records[msisdn] for msisdn in msisdns if msisdn in records}
@@ -310,7 +315,8 @@ class MemoryStore:
         record = tables.records.get(early.msisdn)
         young = record is not None and record.observed_at > early.unless_observed_since
         stopped = tables.gate(account) is not None or (account, call.lane) in tables.breakers
-        if stopped or young or early.key in tables.ledger:
+        parked = early.letter_id is not None and letter_ids.written(early.letter_id) in tables.letters
+        if stopped or young or parked or early.key in tables.ledger:
             return None
         held, _ = self._hold(call, {early.msisdn: [early.key]}, ())
         return early if held else None
@@ -398,7 +404,7 @@ class MemoryStore:
         tables.ledger.update({row.key: row for row in added})
         for row in added:
             for letter in settlement.letters.get(row.key, ()):
-                tables.letters.pop(letter, None)
+                tables.letters.pop(letter_ids.written(letter), None)
         if added or observed:
             tables.batches.setdefault(settlement.batch_id, BatchRow(settlement.lane, settlement.decided_at))
         for ended in settlement.ended:

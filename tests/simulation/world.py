@@ -43,6 +43,7 @@ from worker.feed import Feed, Parts
 from worker.intake import Intake
 from worker.lane import LaneRunner
 from worker.pipeline import Pipeline
+from worker.portability import letter_ids
 from worker.portability.failure_codes import FailureClass, FailureCodes
 from worker.portability.freshness import Freshness
 from worker.portability.requests import Lane, RequestKey
@@ -129,7 +130,7 @@ class WatchedStore(MemoryStore):
         lane: Lane,
         keys: Collection[RequestKey],
         msisdns: Collection[str],
-        letters: Collection[str] = (),
+        letters: Collection[int] = (),
         *,
         early: EarlyClaim | None = None,
     ) -> Known:
@@ -637,7 +638,7 @@ def letter_id(task: str, kwargs: Mapping[str, Any], task_id: str, index: int) ->
     lane, many = TASKS[task]
     message = SimpleNamespace(body=body_of(kwargs))
     delivery = Delivery(message, task_id, task, lane, many, kwargs, datetime.now(UTC))
-    return delivery.item_id(index)
+    return letter_ids.written(delivery.letter_id(index))
 
 
 def replace_letter(item: Item, task: str, kwargs: Mapping[str, Any], task_id: str, index: int) -> Item:

@@ -8,6 +8,7 @@
 ``failure_codes``         delivery-report codes of failed SMS, classed (``failure_codes.csv``)
 ``freshness``             when a stored record may answer
 ``decision``              the decision table
+``letter_ids``            the ids under which items become dead letters
 ``events``                the CloudEvents that leave presend
 ``changes``               what a new answer changes in the stored record
 ========================  ==================================================================

@@ -13,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.portability import letter_ids
 from worker.portability.requests import Lane, RequestKey
-from worker.storage import breaker, gate, ledger, port_records, statements
+from worker.storage import breaker, dead_letters, gate, ledger, port_records, statements
 from worker.storage.arrays import array
 from worker.storage.statements import Statement
 
@@ -46,6 +47,8 @@ class EarlyClaim:
     msisdn: str
     # a record observed since may answer: then nothing is claimed
     unless_observed_since: datetime
+    # of the dead letter it may have become when its message came before
+    letter_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,11 @@ _OPEN_AND_CLAIM = """
     SELECT counted.claimed, c.msisdn FROM (SELECT count(*) AS claimed FROM claimed) counted
     LEFT JOIN claimed c ON counted.claimed < :numbers
 """
+_AGAINST = (gate.CLOSED, breaker.SET, ledger.DECIDED, dead_letters.PARKED, port_records.OBSERVED_SINCE)
 _CLAIM = text(_OPEN_AND_CLAIM.format(condition="true"))
 _CLAIM_EARLY = text(
     _OPEN_AND_CLAIM.format(
-        condition=" AND ".join(
-            f"NOT EXISTS ({speaks_against})"
-            for speaks_against in (gate.CLOSED, breaker.SET, ledger.DECIDED, port_records.OBSERVED_SINCE)
-        )
+        condition=" AND ".join(f"NOT EXISTS ({speaks_against})" for speaks_against in _AGAINST)
     )
 )
 
@@ -208,6 +209,7 @@ def claiming_early(early: EarlyClaim, account: str, *, owner: int) -> Statement[
         "reference": key.reference,
         "attempt": key.attempt,
         "since": early.unless_observed_since,
+        "letter": None if early.letter_id is None else letter_ids.written(early.letter_id),
     }
     return Statement(_CLAIM_EARLY, parameters, lambda claimed: early if claimed[0][0] else None)
 

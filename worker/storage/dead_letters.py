@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.portability import letter_ids
 from worker.portability.mentions import Mentions
 from worker.portability.records import CheckedRequest
 from worker.portability.requests import CheckRequest, RequestKey
 from worker.storage import ledger
+from worker.storage.arrays import array
+from worker.storage.statements import Statement, nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,13 @@ _TAKE = text(f"""
     WHERE replayed_at IS NULL AND id = ANY(CAST(:ids AS uuid[])) ORDER BY received_at, id FOR UPDATE
 """)  # noqa: S608 - the columns are ours
 
-_PARKED = text("SELECT id, reason FROM dead_letter WHERE id = ANY(CAST(:ids AS uuid[]))")
+PARKED = "SELECT FROM dead_letter WHERE id = CAST(:letter AS uuid)"
+"""As a subquery: whether an item was parked."""
+# One after the other: what is mostly found is nothing, and nothing may come of a young table's statistics.
+_OF_MESSAGES = text("""
+    SELECT d.id, d.reason FROM unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS n(first, last)
+    JOIN LATERAL (SELECT id, reason FROM dead_letter WHERE id BETWEEN n.first AND n.last OFFSET 0) d ON true
+""")
 
 _MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:ids AS uuid[]))")
 
@@ -212,9 +221,14 @@ def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
     return [_letter(row) for row in connection.execute(_TAKE, {"ids": list(ids)})]
 
 
-def parked(connection: Connection, ids: Collection[str]) -> dict[str, str]:
-    """Return why items were parked, by the ids of their letters; one that was not is absent."""
-    return {str(found): reason for found, reason in connection.execute(_PARKED, {"ids": list(ids)})}
+def of_messages(letters: Iterable[int]) -> Statement[dict[int, str]]:
+    """Why items were parked, by their letters' ids: of all items of the messages that these come from."""
+    ranges = letter_ids.ranges(letters)
+    values = {
+        "first": array(letter_ids.written(first) for first, _ in ranges),
+        "last": array(letter_ids.written(last) for _, last in ranges),
+    }
+    return Statement(_OF_MESSAGES, values, lambda rows: {found.int: reason for found, reason in rows})
 
 
 def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) -> None:
@@ -233,15 +247,15 @@ def answers(decided: Mapping[RequestKey, CheckedRequest], letter: DeadLetter) ->
     return letter.request.same_question(row.msisdn, row.asked_operator)
 
 
-def keep_from_giving_up(connection: Connection) -> None:
+def deciding() -> Statement[None]:
     """Until this transaction ends nobody gives requests up; for one that adds rows and withdraws letters."""
-    connection.execute(_DECIDING)
+    return Statement(_DECIDING, {}, nothing)
 
 
-def withdraw(connection: Connection, ids: Collection[str]) -> None:
+def withdraw(connection: Connection, letters: Collection[int]) -> None:
     """Take letters back of requests that are decided after all."""
-    if ids:
-        connection.execute(_WITHDRAW, {"ids": list(ids)})
+    if letters:
+        connection.execute(_WITHDRAW, {"ids": [letter_ids.written(one) for one in letters]})
 
 
 def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:

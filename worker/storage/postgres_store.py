@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -25,6 +26,7 @@ from worker.storage.store import Claim, Known, Settled, Settlement
 from worker.storage.suspicions import Suspicions
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Collection[Any])
 
 
 class PostgresStore:
@@ -44,7 +46,7 @@ class PostgresStore:
         lane: Lane,
         keys: Collection[RequestKey],
         msisdns: Collection[str],
-        letters: Collection[str] = (),
+        letters: Collection[int] = (),
         *,
         early: EarlyClaim | None = None,
     ) -> Known:
@@ -54,16 +56,24 @@ class PostgresStore:
             claiming.append(calls.claiming_early(early, account, owner=self._presence.require()))
 
         def known(to: Connection) -> Known:
-            *claimed, closed_gate, set_breaker, rows, records = together(
+            found = together(
                 to,
                 *claiming,
                 gate.reading(account),
                 breaker.reading(account, lane),
                 ledger.finding(keys),
                 port_records.reading(msisdns),
+                *_for_any(letters, dead_letters.of_messages),
             )
-            parked = dead_letters.parked(to, letters) if letters else {}
-            return Known(closed_gate, set_breaker, rows, records, parked, *claimed)
+            closed_gate, set_breaker, rows, records, *parked = found[len(claiming) :]
+            return Known(
+                closed_gate,
+                set_breaker,
+                rows,
+                records,
+                parked[0] if parked else {},
+                found[0] if claiming else None,
+            )
 
         return engine.read(self._database, known)
 
@@ -142,7 +152,7 @@ class PostgresStore:
 
         def work(to: Connection) -> Settled:
             spender = settlement.call_id if self._budget.daily else None
-            settled = _settle(to, settlement, ends=spender is None and not settlement.letters)
+            settled = _settle(to, settlement, ends=spender is None)
             if spender is not None:
                 budget.settle(to, spender, _spent(settlement.ended))
             return settled
@@ -226,10 +236,9 @@ def _claim(
 
 
 def _settle(to: Connection, settlement: Settlement, *, ends: bool) -> Settled:
-    """``ends``: nothing else is done in the transaction, so its COMMIT goes along."""
-    if settlement.letters:
-        dead_letters.keep_from_giving_up(to)
-    records, changes = _learned(to, settlement)
+    """``ends``: nothing else is done in the transaction, so its COMMIT goes along where it can."""
+    parked, stored = _standing(to, settlement)
+    records, changes = _learned(settlement, stored)
     storing = [
         *_for_any(records, port_records.putting),
         *_for_any(changes, port_records.adding_changes),
@@ -237,15 +246,16 @@ def _settle(to: Connection, settlement: Settlement, *, ends: bool) -> Settled:
     ]
     if settlement.rows or changes:
         storing.insert(0, _batch(settlement, with_changes=bool(changes)))
-    if ends:
+    if ends and not parked:
         storing.append(COMMIT)
     before: set[RequestKey] = set()
     if settlement.rows:
         before, *_ = together(to, ledger.adding(settlement.rows), *storing)
     elif storing:
         together(to, *storing)
-    letters = [one for key, ids in settlement.letters.items() if key not in before for one in ids]
-    dead_letters.withdraw(to, letters)
+    if parked:
+        decided = (ids for key, ids in settlement.letters.items() if key not in before)
+        dead_letters.withdraw(to, set(parked).intersection(chain.from_iterable(decided)))
     return Settled(ledger.find(to, before), changes)
 
 
@@ -259,11 +269,21 @@ def _batch(settlement: Settlement, *, with_changes: bool) -> Statement[None]:
     )
 
 
-def _learned(to: Connection, settlement: Settlement) -> tuple[list[PortRecord], list[PortChange]]:
+def _standing(to: Connection, settlement: Settlement) -> tuple[Collection[int], Mapping[str, PortRecord]]:
+    """What stays as it is until the transaction ends: who was parked, and the records of what was learned."""
+    letters = chain.from_iterable(settlement.letters.values())
+    parked: list[Statement[Any]] = []
+    if settlement.letters:
+        parked = [dead_letters.deciding(), dead_letters.of_messages(letters)]
+    records = _for_any([record.msisdn for record in settlement.learned], port_records.locking)
+    found = together(to, *parked, *records) if parked or records else ()
+    return found[1] if parked else (), found[-1] if records else {}
+
+
+def _learned(
+    settlement: Settlement, stored: Mapping[str, PortRecord]
+) -> tuple[list[PortRecord], list[PortChange]]:
     """Return what was learned, merged with the records as they stand, and the changes of operator."""
-    if not settlement.learned:
-        return [], []
-    (stored,) = together(to, port_records.locking([record.msisdn for record in settlement.learned]))
     records, changes = [], []
     for new in settlement.learned:
         old = stored.get(new.msisdn)
@@ -274,7 +294,7 @@ def _learned(to: Connection, settlement: Settlement) -> tuple[list[PortRecord], 
     return records, changes
 
 
-def _for_any(values: Sequence[T], make: Callable[[Sequence[T]], Statement[None]]) -> list[Statement[None]]:
+def _for_any(values: C, make: Callable[[C], Statement[T]]) -> list[Statement[T]]:
     """The statement for these values; none where there are none."""
     return [make(values)] if values else []
 

@@ -29,7 +29,7 @@ class Known:
     rows: Mapping[RequestKey, CheckedRequest]
     records: Mapping[str, PortRecord]
     # why items were parked before, by the ids of their dead letters
-    parked: Mapping[str, str] = field(default_factory=dict)
+    parked: Mapping[int, str] = field(default_factory=dict)
     # a claim made along with the look, before all of this was read
     claimed: EarlyClaim | None = None
 
@@ -64,7 +64,7 @@ class Settlement:
     # the call that claimed the numbers; None where nothing was claimed
     call_id: str | None = None
     # ids of dead letters that these requests may have become in the hands of another worker
-    letters: Mapping[RequestKey, Sequence[str]] = field(default_factory=dict)
+    letters: Mapping[RequestKey, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,16 @@ class Store(Protocol):
         lane: Lane,
         keys: Collection[RequestKey],
         msisdns: Collection[str],
-        letters: Collection[str] = (),
+        letters: Collection[int] = (),
         *,
         early: EarlyClaim | None = None,
     ) -> Known:
         """What is known of these requests and numbers, and whether the provider may be asked.
 
-        ``letters`` are the ids under which items would be parked that may have been parked before. ``early``
-        is claimed first where the gate is open, the lane does not fail, the request has no row, its number
-        no young record and no other call, and no daily budget is set; who then needs no call lets go of it.
+        ``letters`` are the ids under which items would be parked that may have been parked before; what is
+        told may be of more items of their messages. ``early`` is claimed first where the gate is open, the
+        lane does not fail, the request has no row and no dead letter, its number no young record and no other
+        call, and no daily budget is set; who then needs no call lets go of it.
         """
 
     def claim(
