@@ -156,7 +156,7 @@ class Course:
 
     def _wait(self, broker_url: str, database_url: str, who: Contestant, pids: Sequence[int]) -> list[_Look]:
         """Look until as many events came as there are items, or none for a while."""
-        looks = [_Look(0, time.monotonic())]
+        looks, family = [_Look(0, time.monotonic())], []
         with (
             psycopg.connect(database_url, autocommit=True) as database,
             self._events_waiting(broker_url) as messages,
@@ -167,8 +167,9 @@ class Course:
                 time.sleep(_LOOK_SECONDS)
                 came = waiting()
                 if came > looks[-1].events:
+                    family = family or _family(pids)  # by then every pool has its processes
                     backends = [pid for (pid,) in database.execute(_BACKENDS)]
-                    cpu = (sum(map(_cpu_seconds, pids)), sum(map(_cpu_seconds, backends)))
+                    cpu = (sum(map(_cpu_seconds, family)), sum(map(_cpu_seconds, backends)))
                     looks.append(_Look(came, time.monotonic(), *cpu))
         return looks
 
@@ -286,11 +287,16 @@ def _ids(body: Any) -> list[bytes]:
     return found
 
 
+def _family(pids: Sequence[int]) -> list[int]:
+    """These processes and their children; to find those reads every process there is: too dear at each look."""
+    children = (child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True))
+    return [*pids, *children]
+
+
 def _cpu_seconds(pid: int) -> float:
-    """Of a process and its children; a backend may have ended meanwhile."""
+    """Of a process; a backend may have ended meanwhile."""
     try:
-        process = psutil.Process(pid)
-        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+        times = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return sum(one.user + one.system for one in times)
+    return times.user + times.system
