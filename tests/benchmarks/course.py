@@ -288,7 +288,7 @@ def _ids(body: Any) -> list[bytes]:
 
 
 def _family(pids: Sequence[int]) -> list[int]:
-    """These processes and their children; to find those reads every process there is: too dear at each look."""
+    """These processes and their children, which are found by reading every process there is."""
     children = (child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True))
     return [*pids, *children]
 

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, text
 
 from worker.portability.records import PortChange, PortRecord, Status
 from worker.storage import statements
-from worker.storage.arrays import array, columns
+from worker.storage.arrays import array, columns, selecting
+from worker.storage.schema import port_change, port_record
 from worker.storage.statements import Statement
 
-_COLUMNS = ", ".join(f"p.{name}" for name in PortRecord.__struct_fields__)
+_FIELDS, _CHANGE_FIELDS = PortRecord.__struct_fields__, PortChange.__struct_fields__
+_COLUMNS = ", ".join(f"p.{name}" for name in _FIELDS)
 
 _READ = text(f"SELECT {_COLUMNS} FROM port_record p WHERE p.msisdn = ANY(CAST(:msisdns AS bigint[]))")  # noqa: S608
 
@@ -25,14 +28,8 @@ _LOCK = text(f"""
     ORDER BY p.msisdn FOR UPDATE
 """)  # noqa: S608 - the columns are ours
 
-_PUT = text("""
-    INSERT INTO port_record AS p
-        (msisdn, status, range_holder, current_operator, area, observed_at, changed_at, source, answered_at)
-    SELECT * FROM unnest(
-        CAST(:msisdn AS bigint[]), CAST(:status AS text[]), CAST(:range_holder AS text[]),
-        CAST(:current_operator AS text[]), CAST(:area AS text[]), CAST(:observed_at AS timestamptz[]),
-        CAST(:changed_at AS timestamptz[]), CAST(:source AS text[]), CAST(:answered_at AS timestamptz[])
-    ) AS n(msisdn) ORDER BY n.msisdn
+_PUT = text(f"""
+    INSERT INTO port_record AS p ({", ".join(_FIELDS)}) {selecting(port_record, _FIELDS)} ORDER BY 1
     ON CONFLICT (msisdn) DO UPDATE SET
         status = excluded.status, range_holder = excluded.range_holder,
         current_operator = excluded.current_operator, area = excluded.area,
@@ -41,14 +38,8 @@ _PUT = text("""
     WHERE p.observed_at < excluded.observed_at
 """)
 
-_ADD_CHANGES = text("""
-    INSERT INTO port_change
-        (msisdn, donor, recipient, observed_after, observed_before, doubtful, batch_id, event_id)
-    SELECT * FROM unnest(
-        CAST(:msisdn AS bigint[]), CAST(:donor AS text[]), CAST(:recipient AS text[]),
-        CAST(:observed_after AS timestamptz[]), CAST(:observed_before AS timestamptz[]),
-        CAST(:doubtful AS boolean[]), CAST(:batch_id AS uuid[]), CAST(:event_id AS uuid[])
-    ) AS n(msisdn) ORDER BY n.msisdn
+_ADD_CHANGES = text(f"""
+    INSERT INTO port_change ({", ".join(_CHANGE_FIELDS)}) {selecting(port_change, _CHANGE_FIELDS)} ORDER BY 1
     ON CONFLICT (msisdn, observed_before) DO NOTHING
 """)
 
@@ -81,12 +72,14 @@ def locking(msisdns: Iterable[str]) -> Statement[dict[str, PortRecord]]:
 
 def putting(records: Sequence[PortRecord]) -> Statement[None]:
     """Store one or more records; one that is not later than what is stored changes nothing."""
-    return Statement(_PUT, columns(records), statements.nothing)
+    return Statement(_PUT, columns(map(astuple, records), _FIELDS, key="msisdn"), statements.nothing)
 
 
 def adding_changes(changes: Sequence[PortChange]) -> Statement[None]:
     """Add one or more observed changes; the same observation again adds nothing."""
-    return Statement(_ADD_CHANGES, columns(changes), statements.nothing)
+    return Statement(
+        _ADD_CHANGES, columns(map(astuple, changes), _CHANGE_FIELDS, key="msisdn"), statements.nothing
+    )
 
 
 def changes_of_batch(connection: Connection, batch_id: str) -> list[PortChange]:

@@ -11,7 +11,9 @@ from itertools import chain
 from threading import Event
 from typing import Any, TypeVar
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from worker.portability.changes import merged, observed_change
 from worker.portability.records import CheckedRequest, PortChange, PortRecord
@@ -27,6 +29,8 @@ from worker.storage.suspicions import Suspicions
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Collection[Any])
+
+Adding = Callable[[Sequence[CheckedRequest]], Statement[set[RequestKey]]]
 
 
 class PostgresStore:
@@ -150,14 +154,20 @@ class PostgresStore:
     def settle(self, settlement: Settlement) -> Settled:
         """See ``Store``."""
 
-        def work(to: Connection) -> Settled:
+        def work(to: Connection, adding: Adding) -> Settled:
             spender = settlement.call_id if self._budget.daily else None
-            settled = _settle(to, settlement, ends=spender is None)
+            settled = _settle(to, settlement, adding, ends=spender is None)
             if spender is not None:
                 budget.settle(to, spender, _spent(settlement.ended))
             return settled
 
-        return self._until_done(work)
+        try:
+            return self._until_done(partial(work, adding=ledger.adding_new))
+        except DBAPIError as exc:
+            if not isinstance(exc.orig, UniqueViolation):
+                raise
+        # a request was decided since the batch looked: elsewhere, or here, and COMMIT's answer was lost
+        return self._until_done(partial(work, adding=ledger.adding))
 
     def mark_emitted(self, batch_id: str, at: datetime) -> None:
         """See ``Store``."""
@@ -235,7 +245,7 @@ def _claim(
     return Claim(held, set(unaffordable), records, holders, ledger.find(to, answerable))
 
 
-def _settle(to: Connection, settlement: Settlement, *, ends: bool) -> Settled:
+def _settle(to: Connection, settlement: Settlement, adding: Adding, *, ends: bool) -> Settled:
     """``ends``: nothing else is done in the transaction, so its COMMIT goes along where it can."""
     parked, stored = _standing(to, settlement)
     records, changes = _learned(settlement, stored)
@@ -250,7 +260,7 @@ def _settle(to: Connection, settlement: Settlement, *, ends: bool) -> Settled:
         storing.append(COMMIT)
     before: set[RequestKey] = set()
     if settlement.rows:
-        before, *_ = together(to, ledger.adding(settlement.rows), *storing)
+        before, *_ = together(to, adding(settlement.rows), *storing)
     elif storing:
         together(to, *storing)
     if parked:
