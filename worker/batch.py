@@ -126,7 +126,8 @@ class Batch:
         """Ids of dead letters that the requests decided here may have become, by key."""
         if not self.may_be_parked:
             return {}
-        letters = {
-            key: [one.letter_id for one in self.by_key[key] if one.letter_id is not None] for key in self.rows
+        return {
+            key: ids
+            for key in self.rows
+            if (ids := [one.letter_id for one in self.by_key[key] if one.letter_id is not None])
         }
-        return {key: ids for key, ids in letters.items() if ids}

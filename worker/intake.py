@@ -73,7 +73,7 @@ class Intake:
 
     def _taken(self, arguments: Any, now: datetime, expires: datetime | None) -> Taken:
         try:
-            if not isinstance(arguments, Mapping):
+            if not isinstance(arguments, dict):
                 raise Rejected("an item must be an object with the task's arguments")  # noqa: TRY301
             return Taken(arguments, request=self._request(arguments, now, expires))
         except Rejected as exc:
@@ -91,10 +91,10 @@ class Intake:
                     f"unknown argument {_shown(name)}: {self.lane} takes {', '.join(readers)}, "
                     "and names starting with x_, which are ignored"
                 )
-        for name, reader in readers.items():
-            if reader.required and reader.field not in fields:
-                needed = ", ".join(each for each, argument in readers.items() if argument.required)
-                raise Rejected(f"argument {name} is missing: {self.lane} needs {needed}")
+        if not arguments.keys() >= REQUIRED[self.lane]:
+            needed = [each for each, argument in readers.items() if argument.required]
+            missing = next(each for each in needed if each not in arguments)
+            raise Rejected(f"argument {missing} is missing: {self.lane} needs {', '.join(needed)}")
         if (failed_at := fields.get("failed_at")) is not None and failed_at > now + _CLOCKS_DIFFER:
             raise Rejected(
                 "failed_at is more than 5 minutes later than its receipt: check the producer's clock, and "
@@ -192,6 +192,10 @@ ARGUMENTS: dict[Lane, dict[str, Argument]] = {
         "failure_code": Argument("failure_code", _failure_code),
         "failed_at": Argument("failed_at", _moment),
     },
+}
+REQUIRED = {
+    lane: frozenset(name for name, argument in its.items() if argument.required)
+    for lane, its in ARGUMENTS.items()
 }
 
 

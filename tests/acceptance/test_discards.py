@@ -156,7 +156,13 @@ GARBAGE = {
     "headers of another kind": b'{"headers": [], "properties": {"delivery_tag": "x", "delivery_info": {}}}',
     "body that is no base64": (
         b'{"body": "a", "headers": {}, "properties":'
-        b' {"delivery_tag": "y", "delivery_info": {}, "body_encoding": "base64"}}'
+        b' {"delivery_tag": "y", "body_encoding": "base64",'
+        b' "delivery_info": {"exchange": "", "routing_key": "sms"}}}'
+    ),
+    "body that is not even ASCII": (
+        b'{"body": "\xc3\xa9", "headers": {}, "properties":'
+        b' {"delivery_tag": "y", "body_encoding": "base64",'
+        b' "delivery_info": {"exchange": "", "routing_key": "sms"}}}'
     ),
     "nowhere to go back to": b'{"headers": {}, "properties": {"delivery_tag": "w", "delivery_info": {}}}',
     "no body": (
@@ -169,7 +175,8 @@ GARBAGE = {
     "nothing": b"null",
 }
 JSON = {"no message", "no delivery tag", "headers of another kind", "body that is no base64",
-        "nowhere to go back to", "an empty list", "an empty object", "nothing"}  # fmt: skip
+        "body that is not even ASCII", "nowhere to go back to", "an empty list", "an empty object",
+        "nothing"}  # fmt: skip
 
 
 def test_what_is_no_message_in_a_redis_list_is_parked_whole(on_redis: Place) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -29,10 +30,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 class _Case(NamedTuple):
     """What the rows look at."""
 
-    request: CheckRequest
-    finding: Finding
+    lane: Lane
+    # code of the operator that was asked about
+    operator: str | None
+    attempts_used_up: bool
     failure_class: FailureClass | None
-    max_attempts: int
+    status: Status | None
+    current_operator: str | None
 
 
 class _Row(NamedTuple):
@@ -44,30 +48,30 @@ class _Row(NamedTuple):
 
 
 def _invalid(case: _Case) -> bool:
-    return case.finding.status is Status.INVALID
+    return case.status is Status.INVALID
 
 
 def _unknown(case: _Case) -> bool:
     """Not found, or found without an operator to compare (a virtual number needs none for a recharge)."""
-    if case.finding.current_operator is not None:
-        return case.finding.status is Status.UNKNOWN
-    return not (case.request.lane is Lane.RECHARGE and _virtual(case))
+    if case.current_operator is not None:
+        return case.status is Status.UNKNOWN
+    return not (case.lane is Lane.RECHARGE and _virtual(case))
 
 
 def _virtual(case: _Case) -> bool:
-    return case.finding.status is Status.VIRTUAL
+    return case.status is Status.VIRTUAL
 
 
 def _attempts_used_up(case: _Case) -> bool:
-    return case.request.attempt > case.max_attempts
+    return case.attempts_used_up
 
 
 def _no_operator_named(case: _Case) -> bool:
-    return case.request.operator is None
+    return case.operator is None
 
 
 def _same_operator(case: _Case) -> bool:
-    return case.finding.current_operator == case.request.operator
+    return case.current_operator == case.operator
 
 
 def _same_operator_for_good(case: _Case) -> bool:
@@ -75,7 +79,7 @@ def _same_operator_for_good(case: _Case) -> bool:
 
 
 def _other_operator(case: _Case) -> bool:
-    return case.finding.current_operator != case.request.operator
+    return case.current_operator != case.operator
 
 
 _RECHARGE = (
@@ -144,7 +148,16 @@ def decide(
         return _ANSWERED[finding.status]
     if lane is Lane.SMS and failure_class is not None and failure_class in not_asked:
         return _BY_CLASS[failure_class]
-    return _first_that_fits(_Case(request, finding, failure_class, max_attempts))
+    return _first_that_fits(
+        _Case(
+            lane,
+            request.operator,
+            request.attempt > max_attempts,
+            failure_class,
+            finding.status,
+            finding.current_operator,
+        )
+    )
 
 
 def answered_by_rule(
@@ -160,11 +173,13 @@ _NOTHING_ASKED = Finding(answered_from=AnsweredFrom.RULE)
 _NO_MOBILE_NUMBER = Finding(status=Status.INVALID, answered_from=AnsweredFrom.RULE)
 
 
+@lru_cache(maxsize=1024)
 def _first_that_fits(case: _Case) -> Decision:
-    for row in _ROWS[case.request.lane]:
+    """Cached: a batch has few different cases."""
+    for row in _ROWS[case.lane]:
         if row.fits(case):
             decided = row.decision
             if row.leads_to_current_operator:
-                return Decision(decided.decision, decided.reason, case.finding.current_operator)
+                return Decision(decided.decision, decided.reason, case.current_operator)
             return decided
     raise AssertionError("the last two rows of each lane cover every case")

@@ -31,7 +31,7 @@ It never changes, for consumers recognise a repeated event by its id.
 """
 
 
-class CheckData(msgspec.Struct, frozen=True):
+class CheckData(msgspec.Struct, frozen=True, gc=False):
     """``data`` of a decided request; every field is always there, null where it does not apply."""
 
     lane: Lane
@@ -53,7 +53,7 @@ class CheckData(msgspec.Struct, frozen=True):
     batch_id: str
 
 
-class PortedData(msgspec.Struct, frozen=True):
+class PortedData(msgspec.Struct, frozen=True, gc=False):
     """``data`` of ``number.ported``."""
 
     mobile: str
@@ -65,7 +65,7 @@ class PortedData(msgspec.Struct, frozen=True):
     batch_id: str
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """The CloudEvents 1.0 attributes."""
 
     specversion: str
@@ -79,7 +79,7 @@ class Envelope(msgspec.Struct, frozen=True):
     data: CheckData | PortedData
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An event ready to be published."""
 
     id: str
@@ -133,8 +133,8 @@ def of_check(row: CheckedRequest) -> Event:
         raise ValueError("a direct request has no event")
     return _event(
         row.event_id,
-        f"{row.lane}.{row.decision}",
-        source=f"presend/{row.lane}",
+        row.lane + "." + row.decision,  # an f-string asks Enum how it looks: ten times as long
+        source="presend/" + row.lane,
         subject=row.reference,
         time=rfc3339(row.decided_at),
         data=_check_data(row),
@@ -191,14 +191,6 @@ def _event(
     event_id: str, event_type: str, *, source: str, subject: str, time: str, data: CheckData | PortedData
 ) -> Event:
     envelope = Envelope(
-        specversion="1.0",
-        id=event_id,
-        source=source,
-        type=event_type,
-        subject=subject,
-        time=time,
-        datacontenttype="application/json",
-        dataschema=DATASCHEMA,
-        data=data,
+        "1.0", event_id, source, event_type, subject, time, "application/json", DATASCHEMA, data
     )
     return Event(event_id, event_type, _encode(envelope), subject)

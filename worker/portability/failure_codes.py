@@ -22,6 +22,8 @@ from worker.portability import operators
 class FailureClass(StrEnum):
     """Why an SMS failed."""
 
+    __hash__ = str.__hash__  # Enum's is written in Python, and every sms is looked up by its class
+
     PORTED = "ported"
     """The network itself says the number moved."""
     ABSENT_SUBSCRIBER = "absent_subscriber"

@@ -13,6 +13,8 @@ from worker.portability.requests import Lane, RequestKey
 class Status(StrEnum):
     """What the provider says of a number."""
 
+    __hash__ = str.__hash__  # Enum's is written in Python, and every decision looks one up
+
     NOT_PORTED = "not_ported"
     """``res`` 0: still with the operator its range belongs to."""
     PORTED = "ported"

@@ -8,7 +8,6 @@ in it, and acknowledged like any other.
 from __future__ import annotations
 
 import base64
-import binascii
 import uuid
 from typing import Any, Literal
 
@@ -40,19 +39,23 @@ class _Element(msgspec.Struct):
     headers: dict[str, Any] | None = None
 
 
-_check = msgspec.json.Decoder(_Element).decode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def read(element: bytes, queue: str) -> dict[str, Any]:
-    """Return the message in an element, or one that carries an element whole which is no message."""
+    """Return the message in an element, or one that carries an element whole which is no message.
+
+    Its body is decoded, so kombu does it no second time.
+    """
     try:
-        checked = _check(element)
+        message = _decode(element)
+        checked = msgspec.convert(message, _Element)
         if checked.properties.body_encoding == "base64" and checked.body:
-            base64.b64decode(checked.body)
-        return _decode(element)
-    except (*NOT_JSON, binascii.Error):
+            message["body"] = base64.b64decode(checked.body)
+            message["properties"]["body_encoding"] = None
+    except (*NOT_JSON, ValueError):  # not base64
         return _wrapped(element, queue)
+    return message
 
 
 def _wrapped(element: bytes, queue: str) -> dict[str, Any]:
