@@ -30,8 +30,11 @@ def together(events: Iterable[Event], most: int) -> list[Sequence[Event]]:
 
 
 def batch_of(bodies: Iterable[bytes]) -> bytes:
-    """Return the body of a batch."""
-    return b"[" + b",".join(bodies) + b"]"
+    """Return the body of a batch, which is large, so it is put together in one go."""
+    elements = list(bodies)
+    elements[0] = b"[" + elements[0]
+    elements[-1] += b"]"
+    return b",".join(elements)
 
 
 def bodies_in(body: bytes) -> list[bytes]:
