@@ -36,7 +36,7 @@ DECIDED = """
 """
 """As a subquery: whether a request has its row."""
 
-_INSERT = f"INSERT INTO check_request ({_COLUMNS}) {selecting(check_request, _FIELDS)} ORDER BY 1, 2, 3, 4"
+_INSERT = f"INSERT INTO check_request ({_COLUMNS}) {selecting(check_request, _FIELDS)} ORDER BY 3, 1, 2, 4"
 _ADD_NEW = text(_INSERT)
 # Keys come back only where some had a row before: a thousand of them cost as much as decoding an answer.
 _ADD = text(f"""

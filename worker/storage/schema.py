@@ -148,7 +148,8 @@ check_request = Table(
     Column("event_id", _uuid, nullable=False),
     Column("received_at", _moment, nullable=False),
     Column("decided_at", _moment, nullable=False),
-    PrimaryKeyConstraint("source", "lane", "reference", "attempt"),
+    # what tells requests apart comes first: each comparison on the way to a row ends there
+    PrimaryKeyConstraint("reference", "source", "lane", "attempt"),
     Index(None, "batch_id"),
     Index(None, "msisdn"),
     Index(None, "decided_at"),
