@@ -125,6 +125,41 @@ def test_what_was_stored_is_known_and_what_was_not_is_absent(stores: Stores) -> 
     assert known.breaker is None
 
 
+@pytest.mark.parametrize("pattern", ["alike", "none", "some", "different"])
+def test_rows_are_stored_as_they_are_whatever_they_have_in_common(stores: Stores, pattern: str) -> None:
+    at, texts = stores.now(), ['x"', "y\\", "NULL"]
+    values = {"alike": texts[:1] * 3, "none": [None] * 3, "some": [None, "x", None], "different": texts}
+    moments = [None if value is None else at + index * SECOND for index, value in enumerate(values[pattern])]
+    if pattern == "alike":
+        moments = [at] * 3
+    optional = (
+        "asked_operator",
+        "failure_code",
+        "range_holder",
+        "current_operator",
+        "target_operator",
+        "area",
+    )
+    rows = [
+        structs.replace(
+            a_row(msisdn, an_id(1001), at, reference=f"o-{msisdn}"),
+            **dict.fromkeys(optional, value),
+            observed_at=moment,
+            call_id=None if value is None else an_id(len(value)),
+        )
+        for msisdn, value, moment in zip((A, B, C), values[pattern], moments, strict=True)
+    ]
+    learned = [
+        structs.replace(a_record(msisdn, at), area=value, changed_at=moment, answered_at=moment)
+        for msisdn, value, moment in zip((A, B, C), values[pattern], moments, strict=True)
+    ]
+    store = stores.process()
+    store.settle(a_settlement(stores, 1, rows=rows, learned=learned))
+    known = store.look_up(ACCOUNT, Lane.SMS, [row.key for row in rows], [A, B, C])
+    assert known.rows == {row.key: row for row in rows}
+    assert known.records == {record.msisdn: record for record in learned}
+
+
 def test_nothing_is_known_of_nothing(stores: Stores) -> None:
     known = stores.process().look_up(ACCOUNT, Lane.SMS, [], [])
     assert (known.rows, known.records) == ({}, {})

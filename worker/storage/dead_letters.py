@@ -105,7 +105,7 @@ _TAKE = text(f"""
 
 PARKED = "SELECT FROM dead_letter WHERE id = CAST(:letter AS uuid)"
 """As a subquery: whether an item was parked."""
-# One after the other: what is mostly found is nothing, and nothing may come of a young table's statistics.
+# Lateral, so that each range is looked up in the index whatever a young table's statistics say.
 _OF_MESSAGES = text("""
     SELECT d.id, d.reason FROM unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS n(first, last)
     JOIN LATERAL (SELECT id, reason FROM dead_letter WHERE id BETWEEN n.first AND n.last OFFSET 0) d ON true
