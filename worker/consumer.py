@@ -269,6 +269,9 @@ class LeaveStoppedLanes(bootsteps.StartStopStep):
 
     def start(self, c: QueueConsumer) -> None:
         """Runs once the task consumer knows its queues."""
+        channel = c.task_consumer.channel
+        if hasattr(channel, "items_held"):  # Redis: a message may have a thousand, and prefetch counts them
+            channel.items_held = c.feed().items_held
         c.lane_switch.connected()
 
 

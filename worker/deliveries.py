@@ -44,7 +44,8 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
     arguments: Mapping[str, Any]
     received_at: datetime
     wants_result: bool = True
-    # items still to be settled
+    # items it has, and those still to be settled
+    items: int = 1
     left: int = 1
     # a result per item, in item order
     values: list[Any] = []
@@ -66,7 +67,7 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
 
     def expect(self, items: int) -> None:
         """Say how many items have to be settled."""
-        self.left = items
+        self.items = self.left = items
         self.values = [None] * items
 
     def decided(self, index: int, row: CheckedRequest, data: Any) -> None:

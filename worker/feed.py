@@ -190,6 +190,10 @@ class Feed:
             self._give_back(_deliveries(lane.take_back(waiting_seconds=LONGEST_WAIT_SECONDS)))
         self._give_back(self._unsettled.held_for(2 * LONGEST_WAIT_SECONDS))
 
+    def items_held(self, queue: str) -> int:
+        """How many items the messages held of a queue have."""
+        return self._unsettled.items(queue)
+
     def finish(self) -> None:
         """Do what batches left for this thread: acknowledge and report, in order."""
         while self._to_do:
@@ -225,7 +229,7 @@ class Feed:
         return [intake.take_one(read.arguments, now=now, expires=expires)]
 
     def _feed_lane(self, delivery: Delivery, items: Sequence[Taken]) -> None:
-        delivery.expect(len(items))
+        self._unsettled.expect(delivery, len(items))
         waiters, letters = [], []
         came_before = delivery.may_have_come_before
         for index, item in enumerate(items):

@@ -6,6 +6,7 @@ Celery's own lists, which Flower and ``celery inspect`` show, are kept beside it
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import takewhile
 
@@ -25,11 +26,23 @@ class Unsettled:
         self._clock = clock
         # each with the monotonic moment of its receipt
         self._held: dict[Delivery, float] = {}
+        # by lane, whose queue has its name; a message not read yet counts as one
+        self._items: Counter[str | None] = Counter()
 
     def add(self, delivery: Delivery) -> None:
         """Hold a message."""
         self._held[delivery] = self._clock()
+        self._items[delivery.lane] += delivery.items
         state.task_reserved(delivery)
+
+    def expect(self, delivery: Delivery, items: int) -> None:
+        """Note how many items a message that is held turned out to have."""
+        self._items[delivery.lane] += items - delivery.items
+        delivery.expect(items)
+
+    def items(self, lane: str) -> int:
+        """How many items the lane's messages have."""
+        return self._items[lane]
 
     def holds(self, delivery: Delivery) -> bool:
         """Return whether the message still is held."""
@@ -49,6 +62,7 @@ class Unsettled:
         """Hold a message no more; return whether it still was held."""
         if self._held.pop(delivery, None) is None:
             return False
+        self._items[delivery.lane] -= delivery.items
         state.task_ready(delivery)
         return True
 

@@ -70,7 +70,7 @@ class AnyFate(RuleBasedStateMachine):
     def take_and_lose_the_answer(self, who: int, most: int) -> None:
         """The next take brings what this one took."""
         holder = self.hands[who].holder
-        self.client.execute_command(*holder.take_command(LISTS, most=most, most_of_one=most))
+        self.client.execute_command(*holder.take_command(LISTS, most=most, most_of_each=[most] * len(LISTS)))
 
     @rule(who=st.integers(0, 2), share=st.floats(0, 1), seed=st.integers())
     def settle(self, who: int, share: float, seed: int) -> None:
@@ -95,7 +95,7 @@ class AnyFate(RuleBasedStateMachine):
         gone.take_now([], most=1)  # it is known to Redis
         gone.let_go()
         if late:
-            command = gone.take_command(LISTS, most=3, most_of_one=3)
+            command = gone.take_command(LISTS, most=3, most_of_each=[3] * len(LISTS))
             assert self.client.execute_command(*command) is None
 
     @rule(who=st.integers(0, 2), wakes=st.booleans(), share=st.floats(0, 1), seed=st.integers())
@@ -165,7 +165,7 @@ def test_lists_share_a_take(client: redis.Redis) -> None:
     client.lpush("recharge", *range(3))
     taken = Silent(client).take_now(["sms", "recharge"], most=100)
     assert len(taken) == 100
-    command = Silent(client).take_command(["sms", "recharge"], most=100, most_of_one=50)
+    command = Silent(client).take_command(["sms", "recharge"], most=100, most_of_each=[50, 50])
     names = Counter(name for _, name, _, _ in client.execute_command(*command))
     assert names == {b"sms": 50, b"recharge": 3}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_no_more_is_taken_than_prefetch_allows(server: OwnRedis, taker: Taker) -
     eventually(lambda: left(server) == {"held": 130}, "the acknowledgements")
     taker.connection.release()
     assert left(server) == {"sms": 130}, "a closed connection holds nothing"
+
+
+def test_prefetch_counts_items_of_each_queue_where_somebody_tells_them(
+    server: OwnRedis, taker: Taker
+) -> None:
+    """Of messages with ten items 150 leaves room for 15; a queue that is full keeps nobody from another."""
+    each = {"sms": 10, "recharge": 1}
+    came: Counter[str] = Counter()
+    taker.consumer.on_message = lambda message: (
+        came.update([message.delivery_info["routing_key"]]) or taker.messages.append(message)
+    )
+    taker.channel.items_held = lambda queue: came[queue] * each[queue]
+    send(server, *range(200))
+    taker.drain(until=15)
+    assert len(taker.drain()) == 15
+    send(server, 1000, to="recharge")
+    assert taker.drain(until=16)[-1] == 1000
+    came["sms"] -= 2
+    assert len(taker.drain()) == 18
 
 
 def test_a_queue_is_cancelled_and_consumed_again(server: OwnRedis, taker: Taker) -> None:

@@ -64,12 +64,14 @@ class Holder:
 
     # -- taking, on the consumer's thread -----------------------------------------------------
 
-    def take_command(self, lists: Sequence[str], *, most: int, most_of_one: int) -> tuple[Any, ...]:
+    def take_command(
+        self, lists: Sequence[str], *, most: int, most_of_each: Sequence[int]
+    ) -> tuple[Any, ...]:
         """The command that takes up to `most` elements of the lists; send it, then read `taken`."""
         # The whole script each time: a kilobyte or two, and nothing to find out after a restart of Redis.
         return (
             "EVAL", TAKE, 1 + len(lists), self._key, *lists,
-            self.name, int(self._may_register), self._last_known, most, most_of_one,
+            self.name, int(self._may_register), self._last_known, most, *most_of_each,
         )  # fmt: skip
 
     def taken(self, answer: Sequence[tuple[int, bytes, bytes, int]] | None) -> list[Held] | None:
@@ -88,7 +90,7 @@ class Holder:
         """Take up to `most` elements, without a wait."""
         taken = None
         while taken is None:
-            _, *script = self.take_command(lists, most=most, most_of_one=most)
+            _, *script = self.take_command(lists, most=most, most_of_each=[most] * len(lists))
             taken = self.taken(self._client.eval(*script))
         return taken
 

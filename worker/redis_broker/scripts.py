@@ -71,7 +71,7 @@ TAKE = (
     _COMMON
     + f"""
 -- KEYS: what this holder holds, then the lists in the order they are asked
--- ARGV: the holder, whether it may register, the last number it knows, the most it takes, the most of a list
+-- ARGV: the holder, whether it may register, the last number it knows, the most it takes, the most of each
 -- Returns false if the holder is not registered: it was let go, or taken for dead, or Redis was emptied.
 local held, known = KEYS[1], tonumber(ARGV[3])
 if not redis.call('ZSCORE', '{HOLDERS}', ARGV[1]) then
@@ -95,7 +95,7 @@ for number = known + 1, last do
   end
 end
 for index = 2, #KEYS do
-  local most = math.min(tonumber(ARGV[4]) - #taken, tonumber(ARGV[5]))
+  local most = math.min(tonumber(ARGV[4]) - #taken, tonumber(ARGV[index + 3]))
   if most > 0 then
     for _, element in ipairs(redis.call('RPOP', KEYS[index], most) or {{}}) do
       last = last + 1

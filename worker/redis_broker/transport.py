@@ -9,7 +9,8 @@ script in the moment a message ends the wait. Fanout queues (remote control, eve
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from queue import Empty
 from typing import Any
 
@@ -19,6 +20,7 @@ from kombu.transport import virtual
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker.carrier.protocol import MAX_BATCH
 from worker.redis_broker.elements import read
 from worker.redis_broker.holder import Held, Holder
 
@@ -39,6 +41,21 @@ _KombuChannel: Any = kombu_redis.Channel
 
 class QoS(_KombuQoS):  # type: ignore[misc]
     """What was delivered and not yet settled; the holder keeps it in Redis."""
+
+    def can_consume(self) -> bool:
+        """Whether a message of any queue may be taken; what is told to all may always be."""
+        queues = self.channel.active_queues
+        return not queues or any(map(self.room, queues))
+
+    def room(self, queue: str) -> int:
+        """How many more messages of a queue may be taken."""
+        held = self.channel.items_held
+        if held is None or not self.prefetch_count:
+            room: int | None = self.can_consume_max_estimate()
+        else:
+            items = max(0, self.prefetch_count - held(queue))
+            room = -(-items // self.channel.items_each.get(queue, MAX_BATCH))  # rounded up
+        return _MOST if room is None else min(room, _MOST)
 
     def ack(self, delivery_tag: int) -> None:
         """Forget a message for good."""
@@ -66,6 +83,10 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     QoS = QoS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # how many items the messages held of a queue have; None: a prefetch counts messages
+        self.items_held: Callable[[str], int] | None = None
+        # items a message of a queue had in the latest take
+        self.items_each: dict[str, int] = {}
         # set once this channel consumes what is to be acknowledged
         self._holder: Holder | None = None
         # every queue ever consumed, in order: a wait is for the first that still is
@@ -132,26 +153,26 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         if self._holder is None:
             super()._brpop_start(timeout)
             return
-        queues = self._queue_cycle.consume(len(self.active_queues))
+        rooms = {queue: self.qos.room(queue) for queue in self._queue_cycle.consume(len(self.active_queues))}
+        queues = [queue for queue, room in rooms.items() if room]
         if not queues:
             return
-        room = self.qos.can_consume_max_estimate()
-        most = _MOST if room is None else min(room, _MOST)
+        most = max(rooms.values()) if self.items_held is None else min(_MOST, sum(rooms.values()))
         share = -(-most // len(queues))  # rounded up
-        take = self._holder.take_command(self._lists(queues), most=most, most_of_one=share)
+        each = [min(rooms[queue], share) for queue in queues] * len(self.priority_steps)
+        take = self._holder.take_command(self._lists(queues), most=most, most_of_each=each)
         self._waited = self._idle
-        commands = [self._wait_command(), take] if self._idle else [take]
+        commands = [self._wait_command(queues), take] if self._idle else [take]
         connection = self.client.connection
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()
         connection.send_packed_command(connection.pack_commands(commands))
 
-    def _wait_command(self) -> tuple[object, ...]:
+    def _wait_command(self, queues: Collection[str]) -> tuple[object, ...]:
         if self._wait_refused:
             return ("BRPOP", "presend:nothing", _WAIT_SECONDS)  # ever empty
         # moves a message from the list's end to that same end: nothing changes, but it waits for one
-        active = self.active_queues
-        name = self._q_for_pri(next(queue for queue in self._queues_seen if queue in active), 0)
+        name = self._q_for_pri(next(queue for queue in self._queues_seen if queue in queues), 0)
         return ("BLMOVE", name, name, "RIGHT", "RIGHT", _WAIT_SECONDS)
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -187,17 +208,27 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     def _deliver(self, holder: Holder, taken: Iterable[Held]) -> None:
         unwanted = []
+        items_before, messages = self._items_held(), Counter[str]()
         for held in taken:
             queue = held.list.rsplit(self.sep, 1)[0]
             if queue not in self.active_queues:  # cancelled in the meantime
                 unwanted.append(held.number)
                 continue
+            messages[queue] += 1
             self._queue_cycle.rotate(queue)
             self.connection._deliver(self._message(held, queue), queue)
             if held.number not in self.qos._delivered:  # nobody will acknowledge it
                 holder.settle(held.number)
         if unwanted:
             holder.give_back(unwanted)
+        for queue, items in self._items_held().items():
+            if messages[queue]:
+                came = items - items_before.get(queue, 0)
+                self.items_each[queue] = max(1, -(-came // messages[queue]))
+
+    def _items_held(self) -> dict[str, int]:
+        held = self.items_held
+        return {} if held is None else {queue: held(queue) for queue in self.active_queues}
 
     @staticmethod
     def _message(held: Held, queue: str) -> dict[str, Any]:
