@@ -269,10 +269,22 @@ class LeaveStoppedLanes(bootsteps.StartStopStep):
 
     def start(self, c: QueueConsumer) -> None:
         """Runs once the task consumer knows its queues."""
-        channel = c.task_consumer.channel
-        if hasattr(channel, "items_held"):  # Redis: a message may have a thousand, and prefetch counts them
-            channel.items_held = c.feed().items_held
         c.lane_switch.connected()
+
+
+class CountItems(bootsteps.StartStopStep):
+    """At every (re)connection, before messages flow: let a prefetch count items, where the channel can.
+
+    On Redis it can; by messages one worker would take a whole backlog of those with a thousand items each.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, c: QueueConsumer) -> None:
+        """Runs once the task consumer has its channel."""
+        channel = c.task_consumer.channel
+        if hasattr(channel, "items_held"):
+            channel.items_held = c.feed().items_held
 
 
 class Drain(bootsteps.StartStopStep):

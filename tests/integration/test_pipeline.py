@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -418,7 +419,7 @@ def test_what_was_parked_is_parked_again_when_its_message_comes_again(bench: Ben
     pipeline = bench.pipeline()
     pipeline.park([letter])
     request = bench.request(Lane.SMS, PORTED)
-    again = Waiter(request, letter_id=letter_ids.read(letter.id))
+    again = Waiter(request, letter_id=UUID(letter.id).int)
     other = Waiter(bench.request(Lane.SMS, HOME))
     outcome = pipeline.run_batch([again, other])
     assert outcome.rejected == [(again, "given up before")]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from worker.errors import StorageUnavailable
@@ -272,7 +273,7 @@ class MemoryStore:
 
     def _parked(self, letters: Iterable[int]) -> dict[int, str]:
         ranges = letter_ids.ranges(letters)
-        parked = {letter_ids.read(id_): letter.reason for id_, letter in self.tables.letters.items()}
+        parked = {UUID(id_).int: letter.reason for id_, letter in self.tables.letters.items()}
         return {id_: why for id_, why in parked.items() if any(low <= id_ <= high for low, high in ranges)}
 
     def _records(self, msisdns: Iterable[str]) -> dict[str, PortRecord]:

@@ -38,8 +38,3 @@ def ranges(letter_ids: Iterable[int]) -> list[tuple[int, int]]:
 def written(letter_id: int) -> str:
     """An id as a dead letter bears it."""
     return str(UUID(int=letter_id))
-
-
-def read(text: str) -> int:
-    """The id that is written so."""
-    return UUID(text).int

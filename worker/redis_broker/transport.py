@@ -89,7 +89,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         self.items_each: dict[str, int] = {}
         # set once this channel consumes what is to be acknowledged
         self._holder: Holder | None = None
-        # every queue ever consumed, in order: a wait is for the first that still is
+        # every queue ever consumed, in order: a wait is for the first that there is room for
         self._queues_seen: dict[str, None] = {}
         # whether the last take found nothing, so that the next one waits first
         self._idle = False

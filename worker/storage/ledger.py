@@ -75,7 +75,7 @@ def adding_new(rows: Sequence[CheckedRequest]) -> Statement[set[RequestKey]]:
 
     Postgres then raises ``UniqueViolation``. Being ready for that costs it a third more for every row.
     """
-    return Statement(_ADD_NEW, columns(map(astuple, rows), _FIELDS, key="reference"), lambda _: set())
+    return Statement(_ADD_NEW, _values(rows), lambda _: set())
 
 
 def adding(rows: Sequence[CheckedRequest]) -> Statement[set[RequestKey]]:
@@ -90,7 +90,7 @@ def adding(rows: Sequence[CheckedRequest]) -> Statement[set[RequestKey]]:
             if source is not None
         )
 
-    return Statement(_ADD, columns(map(astuple, rows), _FIELDS, key="reference") | {"rows": len(rows)}, kept)
+    return Statement(_ADD, _values(rows) | {"rows": len(rows)}, kept)
 
 
 def of_number(connection: Connection, msisdn: str, *, until: datetime, most: int) -> list[CheckedRequest]:
@@ -102,6 +102,10 @@ def of_number(connection: Connection, msisdn: str, *, until: datetime, most: int
 def of_batch(connection: Connection, batch_id: str) -> list[CheckedRequest]:
     """Return the rows a batch decided, in key order."""
     return [_checked(row) for row in connection.execute(_OF_BATCH, {"batch_id": batch_id})]
+
+
+def _values(rows: Sequence[CheckedRequest]) -> dict[str, Any]:
+    return columns(map(astuple, rows), _FIELDS, key="reference")
 
 
 def _checked(row: Any) -> CheckedRequest:
