@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.leaving import leave
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -65,7 +67,7 @@ def end_on_signals() -> None:
         for each in ours:
             signal.signal(each, signal.SIG_IGN)
         click.echo("\nEnding …", err=True)
-        raise SystemExit(128 + number)
+        leave(128 + number)
 
     for each in ours:
         signal.signal(each, end)

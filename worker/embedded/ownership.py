@@ -15,6 +15,7 @@ from typing import Any
 from worker.embedded.account import Account
 from worker.embedded.processes import psutil
 from worker.errors import SettingsError
+from worker.leaving import leave
 
 if sys.platform != "win32":
     import fcntl
@@ -56,7 +57,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls
-    raise SystemExit(128 + number)
+    leave(128 + number)
 
 
 def left_behind(folder: Path) -> tuple[list[Any], list[Any]]:
