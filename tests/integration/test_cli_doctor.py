@@ -148,6 +148,11 @@ POSTGRES = PostgresFacts(
     max_connections=100,
     reserved_connections=3,
     connections=1,
+    shared_buffers=128 * 1024**2,
+    database_size=300 * 1024**2,
+    max_wal_size=1024**3,
+    checkpoints_timed=100,
+    checkpoints_requested=20,
     settings=dict.fromkeys(("fsync", "full_page_writes", "synchronous_commit", "autovacuum"), "on"),
 )
 REDIS = RedisFacts(
@@ -167,6 +172,11 @@ def test_servers_that_are_set_up_otherwise(settings: Settings) -> None:
     assert {each.state for each in postgres.promises(POSTGRES)} == {State.OK}
     assert [each.state for each in postgres.promises(with_("fsync"))] == [State.FAIL, State.OK]
     assert [each.state for each in postgres.promises(with_("autovacuum"))] == [State.OK, State.WARN]
+    assert {each.state for each in postgres.size(POSTGRES)} == {State.OK}
+    large, busy = replace(POSTGRES, database_size=2 * 1024**3), replace(POSTGRES, checkpoints_requested=101)
+    assert [each.state for each in postgres.size(large)] == [State.WARN, State.OK]
+    assert [each.state for each in postgres.size(busy)] == [State.OK, State.WARN]
+    assert [each.state for each in postgres.size(replace(busy, max_wal_size=8 * 1024**3))] == 2 * [State.OK]
     assert postgres.connections(settings, POSTGRES).state is State.OK
     few = postgres.connections(settings, replace(POSTGRES, max_connections=20))
     assert few.state is State.WARN

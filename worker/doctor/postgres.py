@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from worker.config import Settings
 
 _OLDEST = 15
+_BUFFERS_AS_IT_COMES = 128 * 1024**2
+_LARGE = 8
+"""A database of so many times its buffers is more than they were meant for."""
+_FEW_CHECKPOINTS = 10
+_ENOUGH_LOG = 4 * 1024**3
+_WHY = "docs/database.md says what it saves"
 _NEEDED = 5
 """Connections of each process beside those of its slots; see ``bootstrap.build``."""
 
@@ -38,6 +44,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             else ok("PostgreSQL, tables", f"at revision {revision}")
         )
         yield from promises(facts)
+        yield from size(facts)
         yield connections(settings, facts)
     finally:
         database.dispose()
@@ -77,6 +84,22 @@ def promises(facts: server.Facts) -> Iterator[Finding]:
         yield ok("PostgreSQL, autovacuum", "on")
 
 
+def size(facts: server.Facts) -> Iterator[Finding]:
+    """Whether it is set up for as much as it holds: as it comes, it is for a small database."""
+    subject, buffers = "PostgreSQL, memory", facts.shared_buffers
+    words = f"shared_buffers {_in_words(buffers)}, the database {_in_words(facts.database_size)}"
+    if buffers <= _BUFFERS_AS_IT_COMES and facts.database_size > _LARGE * buffers:
+        yield warn(subject, words, f"set shared_buffers to a quarter of its machine's memory ({_WHY})")
+    else:
+        yield ok(subject, words)
+    subject, timed, early = "PostgreSQL, checkpoints", facts.checkpoints_timed, facts.checkpoints_requested
+    words = f"{timed} in time, {early} early, max_wal_size {_in_words(facts.max_wal_size)}"
+    if early > max(_FEW_CHECKPOINTS, timed) and facts.max_wal_size < _ENOUGH_LOG:
+        yield warn(subject, words, f"set max_wal_size = 8GB and checkpoint_timeout = 15min ({_WHY})")
+    else:
+        yield ok(subject, words)
+
+
 def connections(settings: Settings, facts: server.Facts) -> Finding:
     """What two lanes and a front door may open at most, beside what there is."""
     lanes = {lane: 2 * max(settings.slots(each) for each in Lane) + _NEEDED + 4 for lane in Lane}
@@ -91,3 +114,7 @@ def connections(settings: Settings, facts: server.Facts) -> Finding:
             "presend serve, so much again for each further worker, or lower PRESEND_<LANE>_SLOTS",
         )
     return ok("PostgreSQL, connections", words)
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1024**3:.1f} GB" if size >= 1024**3 else f"{size / 1024**2:.0f} MB"

@@ -1,4 +1,4 @@
-"""The Postgres server itself: its clock, and the settings that presend's promises stand on."""
+"""The Postgres server itself: its clock, the settings that presend's promises stand on, and its size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ _FACTS = text("""
     SELECT clock_timestamp(), CAST(current_setting('server_version_num') AS integer),
            CAST(current_setting('max_connections') AS integer),
            CAST(current_setting('superuser_reserved_connections') AS integer),
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
+           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+           pg_size_bytes(current_setting('shared_buffers')), pg_database_size(current_database()),
+           pg_size_bytes(current_setting('max_wal_size'))
 """)
+_CHECKPOINTS = text("SELECT checkpoints_timed, checkpoints_req FROM pg_stat_bgwriter")
+_CHECKPOINTS_SINCE_17 = text("SELECT num_timed, num_requested FROM pg_stat_checkpointer")
 _SETTING = text("SELECT name, setting FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
@@ -29,6 +33,14 @@ class Facts:
     reserved_connections: int
     # open now, ours and others'
     connections: int
+    # bytes: what it keeps of tables in memory of its own, and what this database has
+    shared_buffers: int
+    database_size: int
+    # bytes of log after which it makes a checkpoint before its time
+    max_wal_size: int
+    # since its statistics begin: those whose time had come, and those before it, mostly for a full log
+    checkpoints_timed: int
+    checkpoints_requested: int
     # on, off and the like, by name
     settings: Mapping[str, str]
 
@@ -37,4 +49,5 @@ def facts(connection: Connection) -> Facts:
     """Ask the server."""
     row = connection.execute(_FACTS).one()
     settings = {row.name: row.setting for row in connection.execute(_SETTING, {"names": list(_SETTINGS)})}
-    return Facts(row[0], row[1], row[2], row[3], row[4], settings)
+    checkpoints = connection.execute(_CHECKPOINTS if row[1] < 170000 else _CHECKPOINTS_SINCE_17).one()
+    return Facts(*row, *checkpoints, settings)
