@@ -34,6 +34,8 @@ class Batch:
     # requests whose numbers the provider must be asked for
     asking: list[Waiter] = field(default_factory=list)
     findings: dict[RequestKey, Finding | NoAnswer] = field(default_factory=dict)
+    # numbers that had no record once they were held
+    without_record: set[str] = field(default_factory=set)
     # the provider call that answered, where this request bought it
     call_ids: dict[RequestKey, str] = field(default_factory=dict)
     # rows this batch decides
@@ -122,12 +124,9 @@ class Batch:
         self.outcome.decided = [(waiter, row) for key, row in rows.items() for waiter in self.by_key[key]]
         return list(rows.values())
 
-    def letters(self) -> dict[RequestKey, list[int]]:
-        """Ids of dead letters that the requests decided here may have become, by key."""
+    def letters(self) -> dict[int, RequestKey]:
+        """The dead letters that the requests decided here may have become, by their ids."""
         if not self.may_be_parked:
             return {}
-        return {
-            key: ids
-            for key in self.rows
-            if (ids := [one.letter_id for one in self.by_key[key] if one.letter_id is not None])
-        }
+        waiters = ((one.letter_id, key) for key in self.rows for one in self.by_key[key])
+        return {letter_id: key for letter_id, key in waiters if letter_id is not None}

@@ -7,9 +7,11 @@ a dead letter, never a guess. A bad item of a ``*_many`` message is rejected alo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import repeat
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -69,6 +71,9 @@ class Intake:
             raise Rejected("items must be a list of objects, each with the arguments of one request")
         if len(items) > MAX_BATCH:
             raise Rejected(f"{len(items)} items: a message carries at most {MAX_BATCH}, split it")
+        requests = self._alike(items, now, expires)
+        if requests is not None:
+            return list(map(Taken, items, requests))
         return [self._taken(item, now, expires) for item in items]
 
     def _taken(self, arguments: Any, now: datetime, expires: datetime | None) -> Taken:
@@ -78,6 +83,33 @@ class Intake:
             return Taken(arguments, request=self._request(arguments, now, expires))
         except Rejected as exc:
             return Taken(arguments, reason=exc.reason)
+
+    def _alike(
+        self, items: Sequence[Any], now: datetime, expires: datetime | None
+    ) -> Iterable[CheckRequest] | None:
+        """Read items that have the same arguments, argument by argument, in a fifth of the time.
+
+        None where one has others, or is to be rejected: read alone, it says why.
+        """
+        kinds = set(map(tuple, items)) if set(map(type, items)) == {dict} else set()
+        if len(kinds) != 1:
+            return None
+        (names,), arguments = kinds, ARGUMENTS[self.lane]
+        if not REQUIRED[self.lane] <= set(names) <= arguments.keys():
+            return None
+        fields: dict[str, Iterable[Any]] = {
+            "lane": repeat(self.lane),
+            "received_at": repeat(now),
+            "expires_at": repeat(self._expires_at(now, expires)),
+        }
+        try:
+            for name, values in zip(names, zip(*map(dict.values, items), strict=True), strict=True):
+                fields[arguments[name].field] = arguments[name].read_all(name, values)
+        except Rejected:
+            return None
+        if any(map(partial(_in_future, now=now), fields.get("failed_at", ()))):
+            return None
+        return map(CheckRequest, *(fields.get(name, repeat(value)) for name, value in _DEFAULTS.items()))
 
     def _request(self, arguments: Mapping[str, Any], now: datetime, expires: datetime | None) -> CheckRequest:
         readers = ARGUMENTS[self.lane]
@@ -95,7 +127,7 @@ class Intake:
             needed = [each for each, argument in readers.items() if argument.required]
             missing = next(each for each in needed if each not in arguments)
             raise Rejected(f"argument {missing} is missing: {self.lane} needs {', '.join(needed)}")
-        if (failed_at := fields.get("failed_at")) is not None and failed_at > now + _CLOCKS_DIFFER:
+        if _in_future(fields.get("failed_at"), now=now):
             raise Rejected(
                 "failed_at is more than 5 minutes later than its receipt: check the producer's clock, and "
                 "the offset it writes (+08:00 in China; Z means UTC)"
@@ -118,6 +150,24 @@ class Argument:
     field: str
     read: Callable[[str, Any], Any]
     required: bool = False
+    # of strings that are taken as they are, each with a line break behind it
+    plain: re.Pattern[str] | None = None
+
+    def read_all(self, name: str, values: Sequence[Any]) -> Sequence[Any]:
+        """Read this argument of many items; ``Rejected`` where one cannot be taken."""
+        if set(map(type, values)) != {str}:  # what is equal may differ: 1 and True
+            return [self.read(name, value) for value in values]
+        if self.plain is not None:
+            lines = "\n".join(values) + "\n"
+            if lines.count("\n") == len(values) and self.plain.fullmatch(lines):
+                return values
+        read = {value: self.read(name, value) for value in set(values)}
+        return [read[value] for value in values]
+
+
+def _in_future(moment: datetime | None, *, now: datetime) -> bool:
+    """Whether it is so far ahead that no two clocks differ by as much."""
+    return moment is not None and moment > now + _CLOCKS_DIFFER
 
 
 def _reference(name: str, value: Any) -> str:
@@ -174,19 +224,25 @@ def _moment(name: str, value: Any) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=_SHANGHAI)
 
 
+_DEFAULTS = dict.fromkeys(CheckRequest.__struct_fields__) | dict(
+    zip(reversed(CheckRequest.__struct_fields__), reversed(CheckRequest.__struct_defaults__), strict=False)
+)
+_PLAIN_REFERENCES = re.compile(r"(?:[A-Za-z0-9_.:-]{1,128}\n)*", re.ASCII)
+_PLAIN_NUMBERS = re.compile(r"(?:1[3-9][0-9]{9}\n)*")
+
 _COMMON = {
-    "mobile": Argument("msisdn", _mobile, required=True),
+    "mobile": Argument("msisdn", _mobile, required=True, plain=_PLAIN_NUMBERS),
     "attempt": Argument("attempt", _attempt),
     "source": Argument("source", _source),
 }
 ARGUMENTS: dict[Lane, dict[str, Argument]] = {
     Lane.RECHARGE: {
-        "order_id": Argument("reference", _reference, required=True),
+        "order_id": Argument("reference", _reference, required=True, plain=_PLAIN_REFERENCES),
         **_COMMON,
         "operator": Argument("operator", _optional_operator),
     },
     Lane.SMS: {
-        "message_id": Argument("reference", _reference, required=True),
+        "message_id": Argument("reference", _reference, required=True, plain=_PLAIN_REFERENCES),
         **_COMMON,
         "operator": Argument("operator", _operator, required=True),
         "failure_code": Argument("failure_code", _failure_code),

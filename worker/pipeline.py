@@ -241,4 +241,5 @@ def _settlement(batch: Batch, purchase: Purchase | None) -> Settlement:
         ended=purchase.ended if purchase else (),
         call_id=purchase.call_id if purchase else None,
         letters=batch.letters(),
+        without_record=batch.without_record,
     )

@@ -76,7 +76,9 @@ class Sharing:
         """
         early = known.claimed
         if early is not None:
-            return early.call, {early.msisdn}
+            held = {early.msisdn}
+            batch.without_record = held.difference(known.records)
+            return early.call, held
         keys: dict[str, list[RequestKey]] = {}
         for waiter in batch.asking:
             if waiter.request.msisdn is not None:
@@ -88,6 +90,7 @@ class Sharing:
         held = claim.held - needless
         if needless:
             self.store.let_go(call.id, needless, forget_call=not held)
+        batch.without_record = held.difference(claim.records)
         return replace(call, numbers=len(held)), held
 
     def _call(self, batch: Batch, numbers: int) -> Call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -92,10 +92,13 @@ def a_settlement(
     learned: Sequence[PortRecord] = (),
     ended: Sequence[EndedCall] = (),
     call_id: str | None = None,
-    letters: Mapping[RequestKey, Sequence[int]] = MappingProxyType({}),
+    letters: Mapping[int, RequestKey] = MappingProxyType({}),
+    without_record: Collection[str] = (),
 ) -> Settlement:
     batch_id = an_id(1000 + number)
-    return Settlement(batch_id, Lane.SMS, stores.now(), rows, learned, ended, call_id, letters)
+    return Settlement(
+        batch_id, Lane.SMS, stores.now(), rows, learned, ended, call_id, letters, without_record
+    )
 
 
 def an_early_claim(stores: Stores, number: int, letter: int | None = None) -> EarlyClaim:
@@ -597,6 +600,21 @@ def test_a_change_of_operator_is_told_once_and_doubted_where_it_is_too_soon(stor
     assert stores.rest()["batches"].keys() == {an_id(1002), an_id(1004)}
 
 
+def test_a_record_stored_since_its_number_was_seen_without_one_counts_all_the_same(stores: Stores) -> None:
+    store = stores.process()
+    at = stores.now()
+    earlier, later, new = a_record(A, at), a_record(A, at + SECOND, "CUCC"), a_record(B, at + SECOND)
+    row = a_row(A, an_id(1002), at)
+    store.settle(a_settlement(stores, 1, learned=[earlier]))
+    second = a_settlement(stores, 2, rows=[row], learned=[later, new], without_record={A, B})
+    (change,) = store.settle(second).changes
+    assert (change.donor, change.recipient, change.observed_after) == ("CMCC", "CUCC", at)
+    assert store.settle(a_settlement(stores, 3, learned=[earlier], without_record={A})).changes == []
+    known = store.look_up(ACCOUNT, Lane.SMS, [row.key], [A, B])
+    assert known.rows == {row.key: row}
+    assert (known.records[A].current_operator, known.records[B]) == ("CUCC", new)
+
+
 def test_a_call_that_was_given_up_stays_lost_and_lists_its_numbers_though_its_answer_comes(
     stores: Stores,
 ) -> None:
@@ -752,11 +770,23 @@ def test_why_the_items_of_a_message_were_parked_is_known_by_any_of_them(stores: 
 
 def test_who_was_given_up_elsewhere_and_is_decided_after_all_leaves_no_letter(stores: Stores) -> None:
     store = stores.process()
+    ids = [letter_ids.of_item(MESSAGE, place) for place in range(5)]
+    store.park([a_letter(stores, each) for each in ids])
+    decided = [ids[0], ids[1], ids[3]]
+    references = {each: f"o-{each}" for each in decided}
+    rows = [a_row(A, an_id(1001), stores.now(), reference=each) for each in references.values()]
+    letters = {each: a_key(reference) for each, reference in references.items()}
+    store.settle(a_settlement(stores, 1, rows=rows, letters=letters))
+    assert stores.rest()["letters"].keys() == {letter_ids.written(ids[2]), letter_ids.written(ids[4])}
+
+
+def test_who_was_given_up_and_decided_elsewhere_keeps_the_letter(stores: Stores) -> None:
+    store = stores.process()
     decided, before, parked = (letter_ids.of_item(MESSAGE, place) for place in range(3))
     store.settle(a_settlement(stores, 1, rows=[a_row(A, an_id(1001), stores.now(), reference="before")]))
     store.park([a_letter(stores, each) for each in (decided, before, parked)])
     rows = [a_row(B, an_id(1002), stores.now(), reference=each) for each in ("decided", "before")]
-    letters = {a_key("decided"): [decided], a_key("before"): [before]}
+    letters = {decided: a_key("decided"), before: a_key("before")}
     learned = [a_record(B, stores.now())]
     settled = store.settle(a_settlement(stores, 2, rows=rows, learned=learned, letters=letters))
     assert settled.decided_before.keys() == {a_key("before")}

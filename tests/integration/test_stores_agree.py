@@ -45,7 +45,17 @@ _ACTS = st.one_of(
     _act(
         "claim_early", _process, _lane, _reference, _number, st.sampled_from([0, 2]), st.sampled_from([5, 20])
     ),
-    _act("settle", _process, _earlier, _references, _learned, _outcome, _some_numbers, st.integers(0, 3)),
+    _act(
+        "settle",
+        _process,
+        _earlier,
+        _references,
+        _learned,
+        _outcome,
+        _some_numbers,
+        st.integers(0, 3),
+        _some_numbers,
+    ),
     _act("settle_again", _process, _earlier),
     _act("let_go", _process, _earlier, _some_numbers, st.booleans()),
     _act("split", _process, _earlier, _numbers),
@@ -114,6 +124,7 @@ class Run:
         outcome: str,
         numbers: list[str],
         billed: int,
+        without_record: list[str],
     ) -> Any:
         number, call = 5000 + len(self.settlements), self._call(earlier)
         batch_id = an_id(number)
@@ -130,7 +141,8 @@ class Run:
             [self._record(msisdn, *about) for msisdn, about in learned.items()],
             [ended],
             call.id,
-            {a_key(reference): [1 + REFERENCES.index(reference)] for reference in references},
+            {1 + REFERENCES.index(reference): a_key(reference) for reference in references},
+            without_record,
         )
         self.settlements.append(settlement)
         return self.processes[process].settle(settlement)

@@ -272,7 +272,7 @@ class MemoryStore:
         return {key: ledger[key] for key in keys if key in ledger}
 
     def _parked(self, letters: Iterable[int]) -> dict[int, str]:
-        ranges = letter_ids.ranges(letters)
+        ranges = letter_ids.messages(letters)
         parked = {UUID(id_).int: letter.reason for id_, letter in self.tables.letters.items()}
         return {id_: why for id_, why in parked.items() if any(low <= id_ <= high for low, high in ranges)}
 
@@ -403,8 +403,9 @@ class MemoryStore:
         observed = self._learn(settlement)
         added = [row for row in settlement.rows if row.key not in tables.ledger]
         tables.ledger.update({row.key: row for row in added})
-        for row in added:
-            for letter in settlement.letters.get(row.key, ()):
+        decided = {row.key for row in added}
+        for letter, key in settlement.letters.items():
+            if key in decided:
                 tables.letters.pop(letter_ids.written(letter), None)
         if added or observed:
             tables.batches.setdefault(settlement.batch_id, BatchRow(settlement.lane, settlement.decided_at))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.errors import Rejected
@@ -140,3 +140,51 @@ def test_whatever_comes_is_taken_or_rejected_with_a_short_printable_reason(argum
     if taken.reason is not None:
         assert taken.reason.isprintable()
         assert len(taken.reason) < 300
+
+
+_VALUES = {
+    "message_id": ["m-1", "m-2", "m:3", "", "a b", "a\nb", "é", "m\n", "x" * 129, 7, None],
+    "mobile": [
+        "13972565391",
+        "13800000000",
+        "+8613800000001",
+        "138-0000 0002",
+        "12345",
+        "",
+        "x",
+        "\n",
+        1,
+        None,
+    ],
+    "operator": ["CMCC", "移动", " cucc", "", "orange", 1, None],
+    "attempt": [1, 2, 0, 1.0, True, "1", None],
+    "source": ["", "shop", "a b", None],
+    "failure_code": ["MK:0001", "", None, "\n", "x" * 65, 3, False],
+    "failed_at": ["2026-11-24T09:00:00", "2026-11-24T12:00:00", "soon", "", None, 1764000000],
+    "x_trace": ["", [], 1],
+    "unknown": ["", 1],
+}
+_TAKEN = {name: values[:2] for name, values in _VALUES.items() if name not in {"x_trace", "unknown"}}
+
+
+@st.composite
+def items_of_one_kind(draw: st.DrawFn) -> list[Any]:
+    """Items with the same arguments, in the same order; mostly good ones, so that what is alike is found."""
+    values = draw(st.sampled_from([_TAKEN, _TAKEN, _VALUES]))
+    names = draw(st.permutations(["message_id", "mobile", "operator"]))
+    names += draw(st.lists(st.sampled_from([*values.keys() - names]), unique=True))
+    names = names[draw(st.sampled_from([0, 0, 0, 1])) :]
+    one = st.fixed_dictionaries({name: st.sampled_from(values[name]) for name in names})
+    odd = st.sampled_from([None, "no object", {}, {"mobile": "13972565391"}])
+    return draw(st.lists(one, min_size=1, max_size=4)) + draw(
+        st.lists(odd, max_size=draw(st.sampled_from([0, 1])))
+    )
+
+
+@given(items=items_of_one_kind())
+@example(items=[GOOD[Lane.SMS] | {"attempt": 1}, GOOD[Lane.SMS] | {"attempt": True}])
+@example(items=[GOOD[Lane.SMS] | {"message_id": "two\nlines"}])
+@example(items=[GOOD[Lane.SMS] | {"mobile": "13972565391\n13972565391"}])
+def test_many_items_are_read_as_each_would_be_alone(items: list[Any]) -> None:
+    alone = [taken for item in items for taken in SMS.take_many({"items": [item, None]}, now=NOW)[:1]]
+    assert SMS.take_many({"items": items}, now=NOW) == alone

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -173,9 +172,7 @@ _NOTHING_ASKED = Finding(answered_from=AnsweredFrom.RULE)
 _NO_MOBILE_NUMBER = Finding(status=Status.INVALID, answered_from=AnsweredFrom.RULE)
 
 
-@lru_cache(maxsize=1024)
 def _first_that_fits(case: _Case) -> Decision:
-    """Cached: a batch has few different cases."""
     for row in _ROWS[case.lane]:
         if row.fits(case):
             decided = row.decision

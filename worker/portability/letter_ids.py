@@ -7,7 +7,8 @@ numbers, for every item may have one and hardly any is ever written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import groupby
 from uuid import UUID, uuid5
 
 _NAMESPACE = UUID("5a8f6f1c-7d0e-5b52-9f0e-0c1b6f6d2a55")
@@ -29,10 +30,20 @@ def of_whole(first: int) -> int:
     return first + _PLACES - 1
 
 
-def ranges(letter_ids: Iterable[int]) -> list[tuple[int, int]]:
-    """The ranges of the messages that these letters come from: the first and the last id of each."""
+def messages(letter_ids: Iterable[int]) -> list[tuple[int, int]]:
+    """The messages that these letters come from: the first and the last id of each."""
     firsts = dict.fromkeys(letter_id & -_PLACES for letter_id in letter_ids)
     return [(first, first + _PLACES - 1) for first in firsts]
+
+
+def runs(letter_ids: Collection[int]) -> list[tuple[int, int]]:
+    """These ids and no others: the first and the last of each run of neighbours."""
+    ordered = sorted(letter_ids)
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:  # the items of one message
+        return [(ordered[0], ordered[-1])]
+    neighbours = groupby(enumerate(ordered), key=lambda placed: placed[1] - placed[0])
+    found = [[letter_id for _, letter_id in run] for _, run in neighbours]
+    return [(run[0], run[-1]) for run in found]
 
 
 def written(letter_id: int) -> str:

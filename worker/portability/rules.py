@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from worker.portability.changes import finding_of
@@ -11,6 +11,8 @@ from worker.portability.failure_codes import FailureClass, FailureCodes
 from worker.portability.freshness import Freshness, Objection
 from worker.portability.records import Finding, NoAnswer, PortRecord
 from worker.portability.requests import CheckRequest, Lane
+
+_CASES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Rules:
     not_asked: frozenset[FailureClass]
     # an sms past this attempt is given up
     max_attempts: int
+    # what was decided before, by all that a decision looks at: a batch has few different cases
+    _decided: dict[tuple[object, ...], Decision] = field(default_factory=dict, compare=False, repr=False)
 
     def failure_class(self, request: CheckRequest) -> FailureClass | None:
         """The class of an sms's failure; None in the other lanes."""
@@ -66,10 +70,22 @@ class Rules:
 
     def decide(self, request: CheckRequest, finding: Finding | NoAnswer) -> Decision:
         """The decision table's word on a request."""
-        return decide(
-            request,
-            finding,
-            failure_class=self.failure_class(request),
-            not_asked=self.not_asked,
-            max_attempts=self.max_attempts,
+        case = (
+            request.lane,
+            request.operator,
+            request.attempt,
+            request.failure_code,
+            *((finding,) if isinstance(finding, NoAnswer) else (finding.status, finding.current_operator)),
         )
+        decided = self._decided.get(case)
+        if decided is None:
+            if len(self._decided) >= _CASES_KEPT:  # a failure code may be any text
+                self._decided.clear()
+            decided = self._decided[case] = decide(
+                request,
+                finding,
+                failure_class=self.failure_class(request),
+                not_asked=self.not_asked,
+                max_attempts=self.max_attempts,
+            )
+        return decided

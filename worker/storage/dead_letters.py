@@ -106,10 +106,11 @@ _TAKE = text(f"""
 PARKED = "SELECT FROM dead_letter WHERE id = CAST(:letter AS uuid)"
 """As a subquery: whether an item was parked."""
 # Lateral, so that each range is looked up in the index whatever a young table's statistics say.
-_OF_MESSAGES = text("""
+_IN_RANGES = """
     SELECT d.id, d.reason FROM unnest(CAST(:first AS uuid[]), CAST(:last AS uuid[])) AS n(first, last)
     JOIN LATERAL (SELECT id, reason FROM dead_letter WHERE id BETWEEN n.first AND n.last OFFSET 0) d ON true
-""")
+"""
+_OF_MESSAGES = text(_IN_RANGES)
 
 _MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:ids AS uuid[]))")
 
@@ -117,7 +118,9 @@ _MARK = text("UPDATE dead_letter SET replayed_at = now() WHERE id = ANY(CAST(:id
 # Who gives a request up and who decides its other delivery exclude each other: it ends as one of the two.
 _GIVING_UP = text("SELECT pg_advisory_xact_lock(hashtext('presend giving up'))")
 _DECIDING = text("SELECT pg_advisory_xact_lock_shared(hashtext('presend giving up'))")
-_WITHDRAW = text("DELETE FROM dead_letter WHERE id = ANY(CAST(:ids AS uuid[])) AND replayed_at IS NULL")
+_WITHDRAW = text(
+    f"DELETE FROM dead_letter WHERE id IN (SELECT id FROM ({_IN_RANGES}) d) AND replayed_at IS NULL"  # noqa: S608
+)
 
 # Every spelling is looked for in the newest letters alone: that takes 0.1 ms each, plain digits a hundredth.
 _MAY_MENTION = text(f"""
@@ -223,12 +226,8 @@ def take(connection: Connection, ids: Sequence[str]) -> list[DeadLetter]:
 
 def of_messages(letters: Iterable[int]) -> Statement[dict[int, str]]:
     """Why items were parked, by their letters' ids: of all items of the messages that these come from."""
-    ranges = letter_ids.ranges(letters)
-    values = {
-        "first": array(letter_ids.written(first) for first, _ in ranges),
-        "last": array(letter_ids.written(last) for _, last in ranges),
-    }
-    return Statement(_OF_MESSAGES, values, lambda rows: {found.int: reason for found, reason in rows})
+    ranges = _in_ranges(letter_ids.messages(letters))
+    return Statement(_OF_MESSAGES, ranges, lambda rows: {found.int: reason for found, reason in rows})
 
 
 def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) -> None:
@@ -252,10 +251,9 @@ def deciding() -> Statement[None]:
     return Statement(_DECIDING, {}, nothing)
 
 
-def withdraw(connection: Connection, letters: Collection[int]) -> None:
-    """Take letters back of requests that are decided after all."""
-    if letters:
-        connection.execute(_WITHDRAW, {"ids": [letter_ids.written(one) for one in letters]})
+def withdrawing(letters: Collection[int]) -> Statement[None]:
+    """Take letters back of requests that are decided after all; most were never written."""
+    return Statement(_WITHDRAW, _in_ranges(letter_ids.runs(letters)), nothing)
 
 
 def mark_replayed(connection: Connection, ids: Sequence[str]) -> None:
@@ -271,6 +269,13 @@ def _values(which: Which) -> dict[str, object]:
         "since": which.since,
         "until": which.until,
         "replayed": which.replayed,
+    }
+
+
+def _in_ranges(ranges: Sequence[tuple[int, int]]) -> dict[str, object]:
+    return {
+        "first": array(letter_ids.written(first) for first, _ in ranges),
+        "last": array(letter_ids.written(last) for _, last in ranges),
     }
 
 

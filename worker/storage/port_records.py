@@ -28,8 +28,10 @@ _LOCK = text(f"""
     ORDER BY p.msisdn FOR UPDATE
 """)  # noqa: S608 - the columns are ours
 
+_INSERT = f"INSERT INTO port_record AS p ({', '.join(_FIELDS)}) {selecting(port_record, _FIELDS)} ORDER BY 1"
+_ADD_NEW = text(_INSERT)
 _PUT = text(f"""
-    INSERT INTO port_record AS p ({", ".join(_FIELDS)}) {selecting(port_record, _FIELDS)} ORDER BY 1
+    {_INSERT}
     ON CONFLICT (msisdn) DO UPDATE SET
         status = excluded.status, range_holder = excluded.range_holder,
         current_operator = excluded.current_operator, area = excluded.area,
@@ -72,7 +74,15 @@ def locking(msisdns: Iterable[str]) -> Statement[dict[str, PortRecord]]:
 
 def putting(records: Sequence[PortRecord]) -> Statement[None]:
     """Store one or more records; one that is not later than what is stored changes nothing."""
-    return Statement(_PUT, columns(map(astuple, records), _FIELDS, key="msisdn"), statements.nothing)
+    return Statement(_PUT, _values(records), statements.nothing)
+
+
+def adding_new(records: Sequence[PortRecord]) -> Statement[None]:
+    """Like :func:`putting`, for numbers that have no record, so far as is known.
+
+    Where one has, none is stored: Postgres raises ``UniqueViolation``.
+    """
+    return Statement(_ADD_NEW, _values(records), statements.nothing)
 
 
 def adding_changes(changes: Sequence[PortChange]) -> Statement[None]:
@@ -91,6 +101,10 @@ def changes_of_number(connection: Connection, msisdn: str, *, until: datetime, m
     """Return a number's newest changes that were observed by ``until``, oldest first."""
     values = {"msisdn": int(msisdn), "until": until, "most": most}
     return _changes(connection.execute(_CHANGES_OF_NUMBER, values))[::-1]
+
+
+def _values(records: Sequence[PortRecord]) -> dict[str, str | None]:
+    return columns(map(astuple, records), _FIELDS, key="msisdn")
 
 
 def _changes(rows: Iterable[Any]) -> list[PortChange]:

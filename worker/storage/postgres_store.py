@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from threading import Event
 from typing import Any, TypeVar
 
@@ -29,8 +28,6 @@ from worker.storage.suspicions import Suspicions
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Collection[Any])
-
-Adding = Callable[[Sequence[CheckedRequest]], Statement[set[RequestKey]]]
 
 
 class PostgresStore:
@@ -154,20 +151,21 @@ class PostgresStore:
     def settle(self, settlement: Settlement) -> Settled:
         """See ``Store``."""
 
-        def work(to: Connection, adding: Adding) -> Settled:
+        def work(to: Connection, *, as_seen: bool) -> Settled:
             spender = settlement.call_id if self._budget.daily else None
-            settled = _settle(to, settlement, adding, ends=spender is None)
+            settled = _settle(to, settlement, as_seen=as_seen, ends=spender is None)
             if spender is not None:
                 budget.settle(to, spender, _spent(settlement.ended))
             return settled
 
         try:
-            return self._until_done(partial(work, adding=ledger.adding_new))
+            return self._until_done(partial(work, as_seen=True))
         except DBAPIError as exc:
             if not isinstance(exc.orig, UniqueViolation):
                 raise
-        # a request was decided since the batch looked: elsewhere, or here, and COMMIT's answer was lost
-        return self._until_done(partial(work, adding=ledger.adding))
+        # A request was decided, or a number's record stored, since the batch looked: elsewhere, or here, and
+        # COMMIT's answer was lost.
+        return self._until_done(partial(work, as_seen=False))
 
     def mark_emitted(self, batch_id: str, at: datetime) -> None:
         """See ``Store``."""
@@ -245,27 +243,36 @@ def _claim(
     return Claim(held, set(unaffordable), records, holders, ledger.find(to, answerable))
 
 
-def _settle(to: Connection, settlement: Settlement, adding: Adding, *, ends: bool) -> Settled:
-    """``ends``: nothing else is done in the transaction, so its COMMIT goes along where it can."""
-    parked, stored = _standing(to, settlement)
+def _settle(to: Connection, settlement: Settlement, *, as_seen: bool, ends: bool) -> Settled:
+    """Store it, in one round trip where it can be.
+
+    ``as_seen`` takes it that no request was decided, and no record stored, since the batch saw that there was
+    none; otherwise ``UniqueViolation``. ``ends`` says that nothing else is done in the transaction: its
+    COMMIT goes along.
+    """
+    absent = settlement.without_record if as_seen else ()
+    stored = _standing(to, [new.msisdn for new in settlement.learned if new.msisdn not in absent])
     records, changes = _learned(settlement, stored)
-    storing = [
-        *_for_any(records, port_records.putting),
+    storing: list[Statement[Any]] = [
+        *_for_any([record for record in records if record.msisdn in absent], port_records.adding_new),
+        *_for_any([record for record in records if record.msisdn not in absent], port_records.putting),
         *_for_any(changes, port_records.adding_changes),
         *map(calls.closing, settlement.ended),
     ]
+    if settlement.letters:
+        storing.append(dead_letters.deciding())
     if settlement.rows or changes:
         storing.insert(0, _batch(settlement, with_changes=bool(changes)))
-    if ends and not parked:
-        storing.append(COMMIT)
-    before: set[RequestKey] = set()
     if settlement.rows:
-        before, *_ = together(to, adding(settlement.rows), *storing)
-    elif storing:
-        together(to, *storing)
-    if parked:
-        decided = (ids for key, ids in settlement.letters.items() if key not in before)
-        dead_letters.withdraw(to, set(parked).intersection(chain.from_iterable(decided)))
+        storing.insert(0, (ledger.adding_new if as_seen else ledger.adding)(settlement.rows))
+    last = [COMMIT] if ends else []
+    if as_seen or not settlement.letters:
+        found = together(to, *storing, *_for_any(settlement.letters, dead_letters.withdrawing), *last)
+        before = found[0] if settlement.rows else set()
+    else:
+        before, *_ = together(to, *storing)
+        decided = [letter for letter, key in settlement.letters.items() if key not in before]
+        together(to, *_for_any(decided, dead_letters.withdrawing), *last)
     return Settled(ledger.find(to, before), changes)
 
 
@@ -279,15 +286,9 @@ def _batch(settlement: Settlement, *, with_changes: bool) -> Statement[None]:
     )
 
 
-def _standing(to: Connection, settlement: Settlement) -> tuple[Collection[int], Mapping[str, PortRecord]]:
-    """What stays as it is until the transaction ends: who was parked, and the records of what was learned."""
-    letters = chain.from_iterable(settlement.letters.values())
-    parked: list[Statement[Any]] = []
-    if settlement.letters:
-        parked = [dead_letters.deciding(), dead_letters.of_messages(letters)]
-    records = _for_any([record.msisdn for record in settlement.learned], port_records.locking)
-    found = together(to, *parked, *records) if parked or records else ()
-    return found[1] if parked else (), found[-1] if records else {}
+def _standing(to: Connection, msisdns: Sequence[str]) -> dict[str, PortRecord]:
+    """The records of these numbers, which stay as they are until the transaction ends."""
+    return run(to, port_records.locking(msisdns)) if msisdns else {}
 
 
 def _learned(

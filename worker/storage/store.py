@@ -63,8 +63,10 @@ class Settlement:
     ended: Sequence[EndedCall] = ()
     # the call that claimed the numbers; None where nothing was claimed
     call_id: str | None = None
-    # ids of dead letters that these requests may have become in the hands of another worker
-    letters: Mapping[RequestKey, Sequence[int]] = field(default_factory=dict)
+    # the dead letters that these requests may have become in the hands of another worker, by their ids
+    letters: Mapping[int, RequestKey] = field(default_factory=dict)
+    # numbers of ``learned`` that had no record once they were held
+    without_record: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
