@@ -10,15 +10,20 @@ from sqlalchemy import Connection, text
 
 _SETTINGS = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum")
 _FACTS = text("""
-    SELECT clock_timestamp(), CAST(current_setting('server_version_num') AS integer),
-           CAST(current_setting('max_connections') AS integer),
-           CAST(current_setting('superuser_reserved_connections') AS integer),
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-           pg_size_bytes(current_setting('shared_buffers')), pg_database_size(current_database()),
-           pg_size_bytes(current_setting('max_wal_size'))
+    SELECT clock_timestamp() AS at, CAST(current_setting('server_version_num') AS integer) AS version_num,
+           CAST(current_setting('max_connections') AS integer) AS max_connections,
+           CAST(current_setting('superuser_reserved_connections') AS integer) AS reserved_connections,
+           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+           pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers,
+           pg_database_size(current_database()) AS database_size,
+           pg_size_bytes(current_setting('max_wal_size')) AS max_wal_size
 """)
-_CHECKPOINTS = text("SELECT checkpoints_timed, checkpoints_req FROM pg_stat_bgwriter")
-_CHECKPOINTS_SINCE_17 = text("SELECT num_timed, num_requested FROM pg_stat_checkpointer")
+_CHECKPOINTS = text("""
+    SELECT checkpoints_timed, checkpoints_req AS checkpoints_requested FROM pg_stat_bgwriter
+""")
+_CHECKPOINTS_SINCE_17 = text("""
+    SELECT num_timed AS checkpoints_timed, num_requested AS checkpoints_requested FROM pg_stat_checkpointer
+""")
 _SETTING = text("SELECT name, setting FROM pg_settings WHERE name = ANY(CAST(:names AS text[]))")
 
 
@@ -47,7 +52,8 @@ class Facts:
 
 def facts(connection: Connection) -> Facts:
     """Ask the server."""
-    row = connection.execute(_FACTS).one()
+    found = connection.execute(_FACTS).mappings().one()
+    since_17 = found["version_num"] >= 170000
+    checkpoints = connection.execute(_CHECKPOINTS_SINCE_17 if since_17 else _CHECKPOINTS).mappings().one()
     settings = {row.name: row.setting for row in connection.execute(_SETTING, {"names": list(_SETTINGS)})}
-    checkpoints = connection.execute(_CHECKPOINTS if row[1] < 170000 else _CHECKPOINTS_SINCE_17).one()
-    return Facts(*row, *checkpoints, settings)
+    return Facts(**found, **checkpoints, settings=settings)
