@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 from msgspec import structs
+from sqlalchemy.exc import DBAPIError
 
 from tests.integration.stores import InMemory, Stores, in_postgres
 from worker.portability import letter_ids
 from worker.portability.records import AnsweredFrom, CheckedRequest, PortChange, PortRecord, Status
 from worker.portability.requests import Lane, RequestKey
+from worker.storage import port_records
 from worker.storage.budget import Budget
 from worker.storage.calls import ANSWERED, LOST, REFUSED, Call, EarlyClaim, EndedCall
 from worker.storage.dead_letters import DeadLetter
+from worker.storage.engine import connect
 from worker.storage.gate import EVERY_ACCOUNT
+from worker.storage.statements import run
 from worker.storage.store import Claim, Settled, Settlement, Store
 
 A, B, C, D = "13900000001", "13900000002", "13900000003", "13900000004"
@@ -613,6 +617,20 @@ def test_a_record_stored_since_its_number_was_seen_without_one_counts_all_the_sa
     known = store.look_up(ACCOUNT, Lane.SMS, [row.key], [A, B])
     assert known.rows == {row.key: row}
     assert (known.records[A].current_operator, known.records[B]) == ("CUCC", new)
+
+
+def test_a_record_that_is_there_all_the_same_is_told_without_its_number(database_url: str) -> None:
+    """Postgres logs what it raises."""
+    database = connect(database_url)
+    record = a_record(A, datetime.now(UTC))
+    with database.connect() as connection:
+        run(connection, port_records.adding_new([record]))
+        with pytest.raises(DBAPIError) as raised:
+            run(connection, port_records.adding_new([record, structs.replace(record, msisdn=B)]))
+    told = raised.value.orig.diag  # type: ignore[union-attr]
+    assert port_records.STORED_SINCE in told.message_primary
+    assert told.message_detail is None
+    database.dispose()
 
 
 def test_a_call_that_was_given_up_stays_lost_and_lists_its_numbers_though_its_answer_comes(

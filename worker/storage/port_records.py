@@ -28,8 +28,14 @@ _LOCK = text(f"""
     ORDER BY p.msisdn FOR UPDATE
 """)  # noqa: S608 - the columns are ours
 
+STORED_SINCE = "presend stores this batch again: a number has its record by now"
+"""What Postgres calls no integer, and logs."""
 _INSERT = f"INSERT INTO port_record AS p ({', '.join(_FIELDS)}) {selecting(port_record, _FIELDS)} ORDER BY 1"
-_ADD_NEW = text(_INSERT)
+# Where one is there all the same the transaction has to end, and in our words: Postgres would log the number.
+_ADD_NEW = text(f"""
+    WITH added AS ({_INSERT} ON CONFLICT (msisdn) DO NOTHING RETURNING 1)
+    SELECT CAST(CASE WHEN count(*) < :records THEN '{STORED_SINCE}' ELSE '0' END AS integer) FROM added
+""")  # noqa: S608 - the columns are ours
 _PUT = text(f"""
     {_INSERT}
     ON CONFLICT (msisdn) DO UPDATE SET
@@ -80,9 +86,9 @@ def putting(records: Sequence[PortRecord]) -> Statement[None]:
 def adding_new(records: Sequence[PortRecord]) -> Statement[None]:
     """Like :func:`putting`, for numbers that have no record, so far as is known.
 
-    Where one has, none is stored: Postgres raises ``UniqueViolation``.
+    Where one has, none is stored: Postgres raises ``InvalidTextRepresentation`` of :data:`STORED_SINCE`.
     """
-    return Statement(_ADD_NEW, _values(records), statements.nothing)
+    return Statement(_ADD_NEW, _values(records) | {"records": len(records)}, statements.nothing)
 
 
 def adding_changes(changes: Sequence[PortChange]) -> Statement[None]:
@@ -103,7 +109,7 @@ def changes_of_number(connection: Connection, msisdn: str, *, until: datetime, m
     return _changes(connection.execute(_CHANGES_OF_NUMBER, values))[::-1]
 
 
-def _values(records: Sequence[PortRecord]) -> dict[str, str | None]:
+def _values(records: Sequence[PortRecord]) -> dict[str, Any]:
     return columns(map(astuple, records), _FIELDS, key="msisdn")
 
 

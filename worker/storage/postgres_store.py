@@ -10,7 +10,7 @@ from functools import partial
 from threading import Event
 from typing import Any, TypeVar
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import InvalidTextRepresentation, UniqueViolation
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -161,7 +161,7 @@ class PostgresStore:
         try:
             return self._until_done(partial(work, as_seen=True))
         except DBAPIError as exc:
-            if not isinstance(exc.orig, UniqueViolation):
+            if not isinstance(exc.orig, UniqueViolation | InvalidTextRepresentation):
                 raise
         # A request was decided, or a number's record stored, since the batch looked: elsewhere, or here, and
         # COMMIT's answer was lost.
@@ -247,8 +247,8 @@ def _settle(to: Connection, settlement: Settlement, *, as_seen: bool, ends: bool
     """Store it, in one round trip where it can be.
 
     ``as_seen`` takes it that no request was decided, and no record stored, since the batch saw that there was
-    none; otherwise ``UniqueViolation``. ``ends`` says that nothing else is done in the transaction: its
-    COMMIT goes along.
+    none; else ``UniqueViolation`` of a request's key, ``InvalidTextRepresentation`` (see ``port_records``).
+    ``ends`` says that nothing else is done in the transaction: its COMMIT goes along.
     """
     absent = settlement.without_record if as_seen else ()
     stored = _standing(to, [new.msisdn for new in settlement.learned if new.msisdn not in absent])
