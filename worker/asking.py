@@ -54,6 +54,14 @@ class Asking:
         """What may be claimed of a batch before anything is known of it."""
         return self._sharing.early(batch)
 
+    def records_later(self, batch: Batch) -> bool:
+        """Whether the records of a batch's numbers are read once these are held, not before."""
+        return self._sharing.records_later(batch)
+
+    def records_answered(self, batch: Batch, answered: int) -> None:
+        """Note how many of a batch's requests were answered by records."""
+        self._sharing.records_answered(batch, answered, len(batch.by_key))
+
     def ask(self, batch: Batch, known: Known) -> Purchase | None:
         """Buy the numbers that are asked for, and hand every waiter its number's answer."""
         if known.closed_gate is not None:

@@ -46,6 +46,10 @@ class Batch:
     outcome: BatchOutcome = field(default_factory=BatchOutcome)
     # whether a request may have become a dead letter in the hands of another worker
     may_be_parked: bool = False
+    # whether a request waits again, for another's call or after its own
+    waited: bool = False
+    # whether records are read only once the numbers are held
+    records_later: bool = False
 
     @classmethod
     def of(cls, waiters: Sequence[Waiter], now: datetime) -> Batch:
@@ -54,6 +58,7 @@ class Batch:
         for waiter in waiters:
             group = batch.by_key.setdefault(waiter.key, [])
             batch.may_be_parked = batch.may_be_parked or waiter.letter_id is not None
+            batch.waited = batch.waited or waiter.bought > 0 or waiter.sharing_since is not None
             if group and not group[0].request.same_question(waiter.request.msisdn, waiter.request.operator):
                 batch.outcome.postponed.append(Postponed(waiter, STOPPED_SECONDS))
             else:

@@ -117,6 +117,7 @@ def build(settings: Settings) -> Presend:
         provider=settings.provider_url,
         patience_seconds=settings.recharge_share_wait_seconds,
         hold_seconds=buyer.hold_seconds,
+        budgeted=settings.daily_budget > 0,
     )
     pipeline = Pipeline(
         store=store,

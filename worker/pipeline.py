@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 
 from msgspec.structs import replace
@@ -131,12 +132,18 @@ class Pipeline:
             waiters = chain.from_iterable(batch.by_key.values())
             letters = [one.letter_id for one in waiters if one.letter_id is not None]
         early = self._asking.early(batch)
-        keys = batch.by_key.keys()
-        return self._store.look_up(self._account, batch.lane, keys, msisdns, letters, early=early)
+        batch.records_later = early is None and self._asking.records_later(batch)
+        look_up = partial(self._store.look_up, self._account, batch.lane, batch.by_key.keys())
+        known = look_up(() if batch.records_later else msisdns, letters, early=early)
+        if batch.records_later and not known.may_ask:  # then records are all that can answer
+            batch.records_later = False
+            known = look_up(msisdns, letters)
+        return known
 
     def _answer_without_asking(self, batch: Batch, known: Known) -> None:
         """Repeat what was decided before; answer by expiry, rule or record; the rest must be asked for."""
         batch.park_again(known.parked)
+        answered = 0
         for waiter in list(batch.waiters()):
             request = waiter.request
             row = known.rows.get(waiter.key)
@@ -149,6 +156,9 @@ class Pipeline:
                 batch.asking.append(waiter)
             else:
                 batch.found(waiter, finding)
+                answered += record is not None
+        if not batch.records_later:
+            self._asking.records_answered(batch, answered)
 
     def _decide(self, batch: Batch) -> None:
         decided_at = self._now()

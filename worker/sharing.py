@@ -23,6 +23,11 @@ from worker.storage.store import Claim, Known, Store
 
 POLL_SECONDS = 0.02
 """After so long it is looked again whether the call that others wait for has ended."""
+_SELDOM = 0.1
+"""While records answer no larger share of an sms lane's numbers, it costs less to hold some in vain than to
+read every number's record twice, before and after."""
+_MEMORY = 0.1
+"""What the last batch counts in that share."""
 _LONG_WAIT_SECONDS = 1.0
 """Past this, the call that others wait for is looked at: its process may have died."""
 
@@ -38,9 +43,13 @@ class Sharing:
     patience_seconds: float
     # how long a call for so many numbers may hold them
     hold_seconds: Callable[[int], float]
+    # a number held in vain would be a look-up less of a day's budget, while it is held
+    budgeted: bool = False
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = time.monotonic
     _looked_at: float = 0.0
+    # share of the numbers of an sms batch that records answered, of late
+    _answered: float = 0.0
 
     def early(self, batch: Batch) -> EarlyClaim | None:
         """The claim that can go along with the look: that of a batch which is one request, come just now.
@@ -62,6 +71,16 @@ class Sharing:
             self.rules.freshness.answers_since(request, now=batch.now),
             waiter.letter_id,
         )
+
+    def records_later(self, batch: Batch) -> bool:
+        """Whether to hold a batch's numbers first, and then to read their records, once."""
+        seldom = self._answered <= _SELDOM and not self.budgeted
+        return seldom and batch.lane is Lane.SMS and not batch.waited
+
+    def records_answered(self, batch: Batch, answered: int, numbers: int) -> None:
+        """Note how many of a batch's numbers their records answered."""
+        if batch.lane is Lane.SMS and numbers:
+            self._answered += _MEMORY * (answered / numbers - self._answered)
 
     def leave(self, known: Known) -> None:
         """Let go of what was claimed along with the look: nothing has to be asked."""
@@ -86,6 +105,8 @@ class Sharing:
         call = self._call(batch, len(keys))
         claim = self.store.claim(call, keys, overtaken=self._overtaken(batch))
         needless = self._answer_from(batch, claim)
+        if batch.records_later:
+            self.records_answered(batch, len(needless), len(keys))
         self._wait_for_others(batch, claim)
         held = claim.held - needless
         if needless:

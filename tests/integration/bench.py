@@ -75,7 +75,15 @@ class Bench:
             billed_codes=frozenset({0, -4}),
             now=self.clock,
         )
-        sharing = Sharing(store, rules, "sandbox", patience_seconds, buyer.hold_seconds, now=self.clock)
+        sharing = Sharing(
+            store,
+            rules,
+            "sandbox",
+            patience_seconds,
+            buyer.hold_seconds,
+            budgeted=self.budget.daily > 0,
+            now=self.clock,
+        )
         return Pipeline(
             store=store,
             asking=Asking(store=store, sharing=sharing, buyer=buyer, account=account),

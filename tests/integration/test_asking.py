@@ -22,6 +22,7 @@ from worker.sandbox.provider import DEFAULT_APIKEY, Account
 from worker.storage.budget import Budget
 from worker.storage.calls import ANSWERED, Call, EndedCall
 from worker.storage.ids import new_id
+from worker.storage.postgres_store import PostgresStore
 from worker.storage.store import Settlement
 
 NUMBERS = [f"138{index:08d}" for index in range(40)]
@@ -212,3 +213,59 @@ def test_who_waited_for_a_call_shares_its_answer_though_it_came_after_the_call_w
     store.settle(Settlement(call.batch_id, Lane.SMS, bench.clock(), learned=[record], ended=[ended]))
     assert [row.answered_from for row in decided(pipeline.run_batch([waiter]))] == [AnsweredFrom.SHARED]
     assert bench.sandbox.bill.times_billed(HOME) == 0
+
+
+def _of_another_operator(bench: Bench, count: int) -> list[str]:
+    numbers = bench.known_numbers(20)
+    return [one for one in numbers if bench.sandbox.truth(one).current_operator != "CUCC"][:count]
+
+
+def _sms(bench: Bench, numbers: Sequence[str]) -> list[Waiter]:
+    """Failed on an operator that these numbers are not with, so their records answer."""
+    return [Waiter(bench.request(Lane.SMS, number, operator="CUCC")) for number in numbers]
+
+
+def test_records_answer_sms_whose_numbers_were_held_before_they_were_read(bench: Bench) -> None:
+    numbers = _of_another_operator(bench, 3)
+    run(bench.pipeline(), *(waiter.request for waiter in _sms(bench, numbers[:2])))
+    outcome = bench.pipeline().run_batch(_sms(bench, numbers))
+    assert [row.answered_from for row in decided(outcome)] == [
+        AnsweredFrom.STORED,
+        AnsweredFrom.STORED,
+        AnsweredFrom.LIVE,
+    ]
+    assert [bench.sandbox.bill.times_billed(number) for number in numbers] == [1, 1, 1]
+    assert bench.rows("SELECT numbers, outcome FROM lookup_call ORDER BY id") == [
+        (2, ANSWERED),
+        (1, ANSWERED),
+    ]
+    assert bench.rows("SELECT count(*) FROM in_flight") == [(0,)]
+
+
+def test_records_answer_sms_while_nothing_may_be_asked(bench: Bench) -> None:
+    known, unknown = _of_another_operator(bench, 2)
+    run(bench.pipeline(), bench.request(Lane.SMS, known, operator="CUCC"))
+    bench.stores[0].close_gate("", by="somebody", reason="for a while")
+    outcome = bench.pipeline().run_batch(_sms(bench, [known, unknown]))
+    assert [row.answered_from for _, row in outcome.decided] == [AnsweredFrom.STORED]
+    assert [postponed.waiter.request.msisdn for postponed in outcome.postponed] == [unknown]
+
+
+def test_a_lane_whose_records_often_answer_reads_them_before_it_holds_numbers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, claims = _of_another_operator(bench, 2), 0
+    pipeline = bench.pipeline()
+    run(pipeline, *(waiter.request for waiter in _sms(bench, numbers)))
+    claim = PostgresStore.claim
+
+    def counted(*values: Any, **named: Any) -> Any:
+        nonlocal claims
+        claims += 1
+        return claim(*values, **named)
+
+    monkeypatch.setattr(PostgresStore, "claim", counted)
+    for _ in range(10):
+        decided(pipeline.run_batch(_sms(bench, numbers)))
+    assert 0 < claims < 4, "held in vain at first"
+    assert bench.sandbox.bill.billed == 2

@@ -33,6 +33,11 @@ class Known:
     # a claim made along with the look, before all of this was read
     claimed: EarlyClaim | None = None
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether the account can buy and the lane's calls do not fail."""
+        return self.closed_gate is None and self.breaker is None
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
