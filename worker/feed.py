@@ -267,7 +267,8 @@ class Feed:
             if waiter.suspicion is None or not self._unsettled.holds(delivery):
                 continue
             if waiter.suspicion.guilty:
-                letter = (index, Taken(arguments, reason=waiter.suspicion.reason()))
+                # with its request: one of those that died may have decided it
+                letter = (index, Taken(arguments, waiter.request, waiter.suspicion.reason()))
                 guilty.setdefault(id(delivery), (delivery, []))[1].append(letter)
             else:
                 self._lane(waiter.request.lane).submit([waiter])
@@ -391,7 +392,10 @@ class Feed:
         self._complete([delivery])
 
     def _park_items(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
-        letters = [delivery.letter(index, item.arguments, item.reason or "") for index, item in items]
+        letters = [
+            replace(delivery.letter(index, item.arguments, item.reason or ""), request=item.request)
+            for index, item in items
+        ]
         self._parking.park(letters, partial(self._items_parked, delivery, items))
 
     def _items_parked(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
