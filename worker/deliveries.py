@@ -21,7 +21,7 @@ from worker.portability import letter_ids
 from worker.portability.json_kinds import NOT_JSON
 from worker.portability.msisdn import mask_all
 from worker.portability.records import CheckedRequest
-from worker.portability.requests import Lane
+from worker.portability.requests import CheckRequest, Lane
 from worker.results import TaskResult
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.ids import new_id
@@ -105,8 +105,10 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
             self._first_letter_id = letter_ids.first_of(self.id, _digest(self.message))
         return letter_ids.of_item(self._first_letter_id, index)
 
-    def letter(self, index: int, arguments: Any, reason: str) -> DeadLetter:
-        """Return the dead letter of one item."""
+    def letter(
+        self, index: int, arguments: Any, reason: str, request: CheckRequest | None = None
+    ) -> DeadLetter:
+        """Return the dead letter of one item; with its request, it is not parked where that has its row."""
         single_task = self.name.removesuffix("_many")
         return DeadLetter(
             letter_ids.written(self.letter_id(index)),
@@ -115,6 +117,7 @@ class Delivery(msgspec.Struct, eq=False, weakref=True):
             reason,
             _queue(self.message),
             self.received_at,
+            request=request,
         )
 
     def summary(self) -> str:

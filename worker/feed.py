@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -393,8 +393,7 @@ class Feed:
 
     def _park_items(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
         letters = [
-            replace(delivery.letter(index, item.arguments, item.reason or ""), request=item.request)
-            for index, item in items
+            delivery.letter(index, item.arguments, item.reason or "", item.request) for index, item in items
         ]
         self._parking.park(letters, partial(self._items_parked, delivery, items))
 
@@ -436,8 +435,9 @@ def _together(deliveries: Sequence[Delivery]) -> AbstractContextManager[None]:
 def _letter(waiter: Waiter, reason: str) -> DeadLetter:
     """The dead letter of a request that was given up; a contradiction is parked beside its key's row."""
     delivery, index, arguments = waiter.token
-    letter: DeadLetter = delivery.letter(index, arguments, reason)
-    return letter if reason == CONFLICT else replace(letter, request=waiter.request)
+    request = None if reason == CONFLICT else waiter.request
+    letter: DeadLetter = delivery.letter(index, arguments, reason, request)
+    return letter
 
 
 def _deliveries(waiters: Iterable[Waiter]) -> list[Delivery]:
