@@ -72,6 +72,8 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     for process in made.left():
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    for started in made.started:
+        started.kill()
 
 
 def test_a_day_is_shown_its_figures_agree_and_nothing_is_left(demo: Demo) -> None:

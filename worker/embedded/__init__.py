@@ -58,7 +58,7 @@ def embedded(folder: Path, *, durable: bool = True, fresh: bool = False) -> Iter
     """
     programs = installed_programs()
     folder, account = prepare(folder, programs)
-    site = Site(folder, account, programs, durable=durable)
+    site = Site(folder, account, programs, durable=durable, kept=not fresh)
     with sole_owner(folder, account), ended_by_signals():
         stop(*left_behind(folder))
         if fresh:
@@ -68,7 +68,7 @@ def embedded(folder: Path, *, durable: bool = True, fresh: bool = False) -> Iter
             database_url = postgres.start(site)
             yield Engines(database_url, redis_url)
         finally:
-            stop(site.started)
+            stop(site.started, keep_data=site.kept)
             for each in site.started:
                 each.wait()  # a child ended is a zombie until asked for
             postgres.drop_socket_folder(folder)

@@ -66,7 +66,7 @@ def _initialise(site: Site, data: Path) -> None:
     command = (site.programs.initdb, "-D", unfinished, "--username=postgres", "--auth=trust")
     # the builtin provider sorts alike everywhere; the system may lack the locale C.UTF-8
     options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    options += [] if site.durable else ["--no-sync"]
+    options += [] if site.durable and site.kept else ["--no-sync"]
     initdb = site.start([*command, *options], cwd=data.parent, log=log)
     if initdb.wait(timeout=START_SECONDS):
         raise SettingsError(f"initdb failed: {last_lines(log)}")

@@ -41,12 +41,16 @@ def last_lines(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-5:])
 
 
-def stop(engines: Sequence[Any], followers: Sequence[Any] = ()) -> None:
-    """Stop them cleanly, by force after 10 s; `followers` end by themselves when their head has."""
+def stop(engines: Sequence[Any], followers: Sequence[Any] = (), *, keep_data: bool = True) -> None:
+    """Stop them, by force after 10 s; `followers` end by themselves when their head has.
+
+    Data that nobody keeps is not written out first: on a busy disk that takes seconds, and deleting it more.
+    """
     gone = psutil().NoSuchProcess
+    postgres, other = (signal.SIGINT, signal.SIGTERM) if keep_data else (signal.SIGQUIT, signal.SIGKILL)
     for engine in engines:  # all signals first: a second Ctrl-C during the wait leaves nothing running
         with contextlib.suppress(gone):
-            engine.send_signal(signal.SIGINT if engine.name() == "postgres" else signal.SIGTERM)
+            engine.send_signal(postgres if engine.name() == "postgres" else other)
     deadline = time.monotonic() + _STOP_SECONDS
     while alive := [each for each in (*engines, *followers) if _runs(each)]:
         if time.monotonic() > deadline:

@@ -23,6 +23,8 @@ class Site:
     programs: Programs
     # whether the engines keep what they acknowledged through a crash
     durable: bool
+    # whether a later owner finds the data
+    kept: bool
     # every process started, the ended ones too: psutil.Popen, which signals no recycled process id
     started: list[Any] = field(default_factory=list)
 
