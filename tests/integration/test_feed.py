@@ -6,10 +6,12 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from redis import Redis
+from sqlalchemy import text
 
 from tests.acceptance.waiting import eventually
 from tests.integration.bench import HOME, Bench
@@ -19,6 +21,7 @@ from worker.lane_control import LaneControl
 from worker.portability.events import Event
 from worker.portability.requests import Lane
 from worker.results import ResultWriter
+from worker.suspicion import CAPS, SUSPECT_AFTER, Suspicion
 
 
 @dataclass
@@ -107,3 +110,32 @@ def test_a_shopper_has_the_result_before_the_broker_has_the_event(
         eventually(lambda: broker.turn() or message.acknowledged, "the acknowledgement")
     (event,) = bench.publisher.events
     assert [json.loads(each or "{}").get("result") for each in found] == [json.loads(event.body)["data"]]
+
+
+def test_an_item_found_guilty_is_not_parked_where_one_of_the_deaths_had_decided_it(
+    bench: Bench, feed: Feed, broker: Broker
+) -> None:
+    """Whoever died right after COMMIT left a row, and an item that was in the batch each time."""
+
+    def take(reference: str, *, came_back: int) -> Message:
+        arguments = {"order_id": reference, "mobile": HOME, "operator": "CMCC"}
+        message = Message(arguments, {"id": reference, "x-delivery-count": came_back})
+        feed.take(Task("recharge.precheck", Lane.RECHARGE), message, None, None, None, None)
+        return message
+
+    def settled(*messages: Message) -> None:
+        eventually(
+            lambda: broker.turn() or all(each.acknowledged for each in messages), "the acknowledgements"
+        )
+
+    def guilty(ids: Sequence[str]) -> dict[str, Suspicion]:
+        now = datetime.now(UTC)
+        return {each: Suspicion(each, deaths=len(CAPS), first_at=now, last_at=now) for each in ids}
+
+    settled(take("decided", came_back=0))
+    bench.stores[0].suspicions.read = guilty  # type: ignore[method-assign,assignment]
+    settled(take("decided", came_back=SUSPECT_AFTER), take("never decided", came_back=SUSPECT_AFTER))
+
+    with bench.database.connect() as database:
+        parked = database.execute(text("SELECT payload->>'order_id' FROM dead_letter")).scalars().all()
+    assert parked == ["never decided"]
