@@ -19,7 +19,7 @@ from worker import (
     redis_broker,
 )
 from worker.config import Settings
-from worker.consumer import CountItems, Drain, LeaveStoppedLanes
+from worker.consumer import BoundItems, Drain, LeaveStoppedLanes
 from worker.metrics import endpoint
 from worker.portability.requests import Lane
 from worker.queues import lane_queues, prefetch
@@ -91,7 +91,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 
 app = PresendApp("presend", include=["tasks.precheck", "tasks.recheck"])
-app.steps["consumer"].update((CountItems, LeaveStoppedLanes, Drain))
+app.steps["consumer"].update((BoundItems, LeaveStoppedLanes, Drain))
 
 
 @celeryd_after_setup.connect

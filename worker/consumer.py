@@ -70,6 +70,8 @@ class QueueConsumer(Consumer):
     # made with the feed
     lane_control: LaneControl
     lane_switch: LaneSwitch
+    # what the consumer of each lane's queue was begun with
+    _prefetch: dict[Lane, int]
 
     # set by Celery's own bootsteps
     connection: Any
@@ -103,15 +105,40 @@ class QueueConsumer(Consumer):
         """Return the lanes this process was started for, less those told away by Celery's cancel_consumer."""
         return [lane for lane in (Lane.RECHARGE, Lane.SMS) if lane.value in self.app.amqp.queues.consume_from]
 
-    def consume(self, lane: Lane) -> None:
-        """Take messages from a lane's queue, if it is not done yet."""
-        if not self.task_consumer.consuming_from(lane.value):
-            self.task_consumer.add_queue(self.app.amqp.queues[lane.value])
-            self.task_consumer.consume()
+    def consume(self, lane: Lane, *, prefetch: int) -> None:
+        """Take messages from a lane's queue, if it is not done yet, and hold at most so many of them.
+
+        RabbitMQ gives a consumer the number that its channel has when it begins. Redis counts items.
+        """
+        by_items = hasattr(self.task_consumer.channel, "items_held")
+        if self.task_consumer.consuming_from(lane.value):
+            if by_items or self._prefetch.get(lane) == prefetch:
+                return
+            self.stop_consuming(lane)
+        if not by_items:
+            if not prefetch:
+                return
+            self.task_consumer.qos(prefetch_count=prefetch, apply_global=False)
+            self._prefetch[lane] = prefetch
+        self.task_consumer.add_queue(self.app.amqp.queues[lane.value])
+        self.task_consumer.consume()
+
+    def bound_items(self) -> None:
+        """Say, before a new connection's messages flow, how many may be held."""
+        channel, feed = self.task_consumer.channel, self.feed()
+        if hasattr(channel, "items_held"):
+            channel.items_held = feed.items_held
+            return
+        self._prefetch = {lane: feed.prefetch(lane) for lane in self.lanes()}
+        channel.basic_qos(0, max(self._prefetch.values(), default=1), False)
 
     def stop_consuming(self, lane: Lane) -> None:
         """Take no more messages from a lane's queue; what has been received is held further."""
         self.task_consumer.cancel_by_queue(lane.value)
+
+    def prefetch_changed(self) -> None:
+        """The feed may hold more messages of a lane, or fewer, or none until it has read those it has."""
+        self.lane_switch.prefetch_changed()
 
     def shown_lanes(self) -> dict[str, Any]:
         """What ``celery inspect lanes`` shows."""
@@ -272,19 +299,18 @@ class LeaveStoppedLanes(bootsteps.StartStopStep):
         c.lane_switch.connected()
 
 
-class CountItems(bootsteps.StartStopStep):
-    """At every (re)connection, before messages flow: let a prefetch count items, where the channel can.
+class BoundItems(bootsteps.StartStopStep):
+    """At every (re)connection, before messages flow: let a prefetch be a matter of items, not of messages.
 
-    On Redis it can; by messages one worker would take a whole backlog of those with a thousand items each.
+    Else one worker would take a whole backlog of messages with a thousand items each. On Redis the channel
+    counts items; on RabbitMQ few messages are asked for at first.
     """
 
     requires = (Tasks,)
 
     def start(self, c: QueueConsumer) -> None:
         """Runs once the task consumer has its channel."""
-        channel = c.task_consumer.channel
-        if hasattr(channel, "items_held"):
-            channel.items_held = c.feed().items_held
+        c.bound_items()
 
 
 class Drain(bootsteps.StartStopStep):

@@ -32,6 +32,8 @@ from worker.pipeline import Pipeline
 from worker.portability import letter_ids
 from worker.portability.events import check_data
 from worker.portability.requests import Lane
+from worker.prefetch import Prefetch
+from worker.queues import prefetch
 from worker.results import ResultWriter, TaskResult
 from worker.storage.dead_letters import DeadLetter
 from worker.storage.suspicions import Suspicions
@@ -83,6 +85,9 @@ class BrokerConsumer(Protocol):
     # kombu's event loop: the consumer's own thread
     hub: Any
 
+    def prefetch_changed(self) -> None:
+        """Told that a lane's prefetch is another now."""
+
 
 class Feed:
     """Takes messages into lanes and settles them. One a process; outlives its connections."""
@@ -93,12 +98,16 @@ class Feed:
         self._lanes: dict[Lane, LaneRunner] = {}
         self._settling = threading.Lock()
         self._unsettled = Unsettled()
+        self._most_items = prefetch(max(parts.slots.values()))
+        self._prefetch = {lane: Prefetch(self._most_items) for lane in Lane}
+        # messages that came though their lane has enough items, by lane
+        self._unread: dict[Lane, deque[Delivery]] = {lane: deque() for lane in Lane}
         self._going_back: deque[Delivery] = deque()
         # What the consumer's own thread has to do, in order: its hub runs callbacks in any order.
         self._to_do: deque[Callable[[], None]] = deque()
         self._suspects = Suspects(parts.suspicions)
         # suspects whose history nobody has read yet
-        self._unread: deque[Waiter] = deque()
+        self._unknown: deque[Waiter] = deque()
         self._parking = Parking(parts.pipeline.park)
         self._events = TaskEvents(consumer)
         lanes.show_held(self._unsettled.by_lane, works_for)
@@ -113,6 +122,9 @@ class Feed:
             messages.ended(name, messages.DROPPED, held.messages)
         self._unsettled.clear()
         self._going_back.clear()
+        for unread in self._unread.values():
+            unread.clear()
+        self._prefetch = {lane: Prefetch(self._most_items) for lane in Lane}
         self._events.flush()
 
     def take(
@@ -125,7 +137,7 @@ class Feed:
         _callbacks: Any,
         **_options: Any,
     ) -> None:
-        """Take one message: read it, and let its items wait in their lane."""
+        """Take one message: read it, now or when there is room, and let its items wait in their lane."""
         delivery = Delivery(
             message,
             task_id_of(message),
@@ -143,16 +155,16 @@ class Feed:
             )
         self._unsettled.add(delivery)
         messages.received(task.lane)
-        try:
-            if body is not None:
-                raise Rejected("Celery protocol 1 is not supported: set task_protocol = 2 in the producer")  # noqa: TRY301
-            items = self._read(task, delivery)
-        except Rejected as exc:
+        if body is not None:
             self._events.received(delivery)
-            self._reject_whole(delivery, exc.reason)
-            return
-        self._events.received(delivery)
-        self._feed_lane(delivery, items)
+            self._reject_whole(
+                delivery, "Celery protocol 1 is not supported: set task_protocol = 2 in the producer"
+            )
+        elif (unread := self._unread[task.lane]) or self._is_full(task.lane):
+            unread.append(delivery)
+        else:
+            self._begin(delivery)
+        self._look_at(task.lane)
 
     def park_unreadable(self, message: Any, reason: str) -> None:
         """Park a message that belongs to no task of ours."""
@@ -172,11 +184,14 @@ class Feed:
 
     def stop(self, lane: Lane) -> None:
         """Start no further call in a lane, and give back what waits there; calls in flight end normally."""
-        self._give_back(_deliveries(self._lane(lane).stop()))
+        unread = list(self._unread[lane])
+        self._unread[lane].clear()
+        self._give_back([*_deliveries(self._lane(lane).stop()), *unread])
 
     def go_on(self, lane: Lane) -> None:
         """Start calls in a lane again."""
         self._lane(lane).go_on()
+        self._look_at(lane)
 
     def give_back_old(self) -> None:
         """Give back what has waited too long.
@@ -184,15 +199,22 @@ class Feed:
         A message that does not wait in a lane, because Postgres does not take its answer or its dead letter,
         is given twice the time: its number may be bought again, as after any other loss of an answer.
         """
-        if not self._unsettled.held_for(LONGEST_WAIT_SECONDS):
+        old = set(self._unsettled.held_for(LONGEST_WAIT_SECONDS))
+        if not old:
             return
         for lane in self._lanes.values():
             self._give_back(_deliveries(lane.take_back(waiting_seconds=LONGEST_WAIT_SECONDS)))
+        for unread in self._unread.values():
+            self._give_back([delivery for delivery in unread if delivery in old])
         self._give_back(self._unsettled.held_for(2 * LONGEST_WAIT_SECONDS))
 
     def items_held(self, queue: str) -> int:
         """How many items the messages held of a queue have."""
         return self._unsettled.items(queue)
+
+    def prefetch(self, lane: Lane) -> int:
+        """How many messages of a lane's queue may be held now."""
+        return self._prefetch[lane].messages
 
     def finish(self) -> None:
         """Do what batches left for this thread: acknowledge and report, in order."""
@@ -218,6 +240,38 @@ class Feed:
     def snapshot(self) -> dict[str, Any]:
         """What ``celery inspect lanes`` shows."""
         return {lane.value: runner.snapshot() for lane, runner in self._lanes.items()}
+
+    def _begin(self, delivery: Delivery) -> None:
+        try:
+            items = self._read(delivery.task, delivery)
+        except Rejected as exc:
+            self._events.received(delivery)
+            self._reject_whole(delivery, exc.reason)
+            return
+        self._events.received(delivery)
+        self._feed_lane(delivery, items)
+
+    def _is_full(self, lane: Lane) -> bool:
+        """Whether so many items are held that a message is left as it came, a tenth of what it is read."""
+        return self._unsettled.items(lane) > 2 * self._most_items
+
+    def _read_some(self, lane: Lane) -> None:
+        """Read a message that was left as it came, if there is room now, and come back for the next one."""
+        unread = self._unread[lane]
+        while unread and not self._is_full(lane):
+            delivery = unread.popleft()
+            if self._unsettled.holds(delivery):
+                self._begin(delivery)
+                self._next(partial(self._read_some, lane))
+                break
+        self._look_at(lane)
+
+    def _look_at(self, lane: Lane) -> None:
+        held = self._unsettled
+        if self._prefetch[lane].look(
+            messages=held.messages(lane), items=held.items(lane), unread=len(self._unread[lane])
+        ):
+            self._next(self._consumer.prefetch_changed)
 
     def _read(self, task: CheckTaskLike, delivery: Delivery) -> list[Taken]:
         read = read_message(delivery.message)
@@ -251,7 +305,7 @@ class Feed:
         if waiters and failed_deliveries(delivery.message.headers) >= SUSPECT_AFTER:
             for waiter in waiters:
                 waiter.suspicion = Suspicion(letter_ids.written(delivery.letter_id(waiter.token[1])))
-            self._unread.extend(waiters)
+            self._unknown.extend(waiters)
             self._parking.do(self._read_suspicions)
         elif waiters:
             self._lane(waiters[0].request.lane).submit(waiters)
@@ -304,7 +358,15 @@ class Feed:
             delivery.message.reject_log_error(log, self._consumer.connection_errors, requeue=True)
             tracing.ended(delivery.trace, messages.GIVEN_BACK)
         if self._going_back:
-            self._consumer.hub.call_soon(self._give_some_back)
+            self._next(self._give_some_back)
+
+    def _next(self, work: Callable[[], None]) -> None:
+        """Do this next, on this same thread.
+
+        What kombu's ``call_soon`` is given here waits until something arrives, a second at most: the loop
+        looks for that once more before it comes to what was asked for in a callback.
+        """
+        self._consumer.hub.call_later(0, work)
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         # Not one that was dropped or given back: its id may be a redelivered message's now.
@@ -324,6 +386,8 @@ class Feed:
                 tracing.ended(
                     delivery.trace, messages.DECIDED if delivery.reason is None else messages.REJECTED
                 )
+        if ours and (lane := ours[0].lane) is not None:
+            self._read_some(lane)
 
     def _report_start(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -406,7 +470,7 @@ class Feed:
 
     def _read_suspicions(self) -> None:
         """Read what is held against suspects, all that have come meanwhile at once."""
-        suspects = [self._unread.popleft() for _ in range(len(self._unread))]
+        suspects = [self._unknown.popleft() for _ in range(len(self._unknown))]
         if not suspects:
             return
         ids = [waiter.suspicion.item_id for waiter in suspects if waiter.suspicion is not None]

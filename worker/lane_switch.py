@@ -1,4 +1,7 @@
-"""The switch: starts and stops consuming a lane's queue as the watch says, on the consumer's own thread."""
+"""The switch: starts and stops consuming a lane's queue, as the watch says and as there is room for more.
+
+On the consumer's own thread.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class SwitchedConsumer(Protocol):
     def lanes(self) -> Iterable[Lane]:
         """Return the lanes this process was started for."""
 
-    def consume(self, lane: Lane) -> None:
-        """Take messages from a lane's queue, if it is not done yet."""
+    def consume(self, lane: Lane, *, prefetch: int) -> None:
+        """Take messages from a lane's queue, if it is not done yet, and hold at most so many of them."""
 
     def stop_consuming(self, lane: Lane) -> None:
         """Take no more messages from a lane's queue."""
@@ -40,6 +43,10 @@ class LaneSwitch:
             if lane in self.watch.stops:
                 self._stop(lane)
 
+    def prefetch_changed(self) -> None:
+        """More or fewer messages of a lane may be held."""
+        self._turn()
+
     def _of_this_process(self, stops: Stops) -> Stops:
         """A lane's stop is told by whoever serves the lane, and by nobody else."""
         lanes = list(self._consumer.lanes())
@@ -55,7 +62,7 @@ class LaneSwitch:
                 self._stop(lane)
             else:
                 self._feed.go_on(lane)
-                self._consumer.consume(lane)
+                self._consumer.consume(lane, prefetch=self._feed.prefetch(lane))
         self._feed.give_back_old()
 
     def _stop(self, lane: Lane) -> None:

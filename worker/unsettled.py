@@ -28,11 +28,13 @@ class Unsettled:
         self._held: dict[Delivery, float] = {}
         # by lane, whose queue has its name; a message not read yet counts as one
         self._items: Counter[str | None] = Counter()
+        self._messages: Counter[str | None] = Counter()
 
     def add(self, delivery: Delivery) -> None:
         """Hold a message."""
         self._held[delivery] = self._clock()
         self._items[delivery.lane] += delivery.items
+        self._messages[delivery.lane] += 1
         state.task_reserved(delivery)
 
     def expect(self, delivery: Delivery, items: int) -> None:
@@ -40,8 +42,12 @@ class Unsettled:
         self._items[delivery.lane] += items - delivery.items
         delivery.expect(items)
 
+    def messages(self, lane: str) -> int:
+        """How many messages of the lane are held."""
+        return self._messages[lane]
+
     def items(self, lane: str) -> int:
-        """How many items the lane's messages have."""
+        """How many items they have."""
         return self._items[lane]
 
     def holds(self, delivery: Delivery) -> bool:
@@ -63,6 +69,7 @@ class Unsettled:
         if self._held.pop(delivery, None) is None:
             return False
         self._items[delivery.lane] -= delivery.items
+        self._messages[delivery.lane] -= 1
         state.task_ready(delivery)
         return True
 

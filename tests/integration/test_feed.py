@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Broker:
     def call_soon(self, work: Callable[[], None]) -> None:
         self.calls.append(work)
 
+    def call_later(self, _seconds: float, work: Callable[[], None]) -> None:
+        self.calls.append(work)
+
+    def prefetch_changed(self) -> None:
+        """Takes what it is given."""
+
     def turn(self) -> None:
         while self.calls:
             self.calls.popleft()()
@@ -51,6 +58,7 @@ class Message:
     arguments: dict[str, Any]
     headers: dict[str, Any]
     acknowledged: bool = False
+    given_back: bool = False
     content_type: str = "application/json"
     delivery_info: dict[str, Any] = field(default_factory=lambda: {"redelivered": False})
 
@@ -60,6 +68,9 @@ class Message:
 
     def ack_log_error(self, *_: Any) -> None:
         self.acknowledged = True
+
+    def reject_log_error(self, *_: Any, requeue: bool) -> None:
+        self.given_back = requeue
 
 
 @dataclass
@@ -81,7 +92,7 @@ def feed(bench: Bench, broker: Broker, redis_url: str) -> Iterator[Feed]:
     parts = Parts(
         pipeline=bench.pipeline(),
         results=ResultWriter(redis_url, keep_seconds=60),
-        intake={Lane.RECHARGE: Intake(Lane.RECHARGE)},
+        intake={lane: Intake(lane) for lane in (Lane.RECHARGE, Lane.SMS)},
         slots=dict.fromkeys(Lane, 1),
         linger_seconds=dict.fromkeys(Lane, 0.0),
         lane_control=LaneControl(bench.database, causes=()),
@@ -139,3 +150,60 @@ def test_an_item_found_guilty_is_not_parked_where_one_of_the_deaths_had_decided_
     with bench.database.connect() as database:
         parked = database.execute(text("SELECT payload->>'order_id' FROM dead_letter")).scalars().all()
     assert parked == ["never decided"]
+
+
+MOST_ITEMS = 2000
+"""What a feed with one slot wants to hold; twice as many it reads at most."""
+
+
+def long_message(bench: Bench, number: int) -> Message:
+    """A thousand items; all messages' numbers are the same, so that one is bought once."""
+    items = [
+        {"message_id": f"{number}-{index}", "mobile": mobile, "operator": "CMCC"}
+        for index, mobile in enumerate(bench.known_numbers(1000))
+    ]
+    return Message({"items": items}, {"id": f"long{number}"})
+
+
+def take_seven(bench: Bench, feed: Feed, confirmed: threading.Event) -> list[Message]:
+    """Seven long messages in a feed whose batches get no further than their events; three are not read."""
+    publish = bench.publisher.publish
+
+    def publish_later(events: Sequence[Event]) -> None:
+        assert confirmed.wait(30)
+        publish(events)
+
+    bench.publisher.publish = publish_later  # type: ignore[method-assign]
+    made = [long_message(bench, number) for number in range(7)]
+    for message in made:
+        feed.take(Task("sms.recheck_many", Lane.SMS, many=True), message, None, None, None, None)
+    assert feed.items_held("sms") == 2 * MOST_ITEMS + 3
+    assert feed.prefetch(Lane.SMS) == 0
+    return made
+
+
+def test_messages_beyond_the_items_wanted_are_read_once_there_is_room(
+    bench: Bench, feed: Feed, broker: Broker
+) -> None:
+    confirmed = threading.Event()
+    made = take_seven(bench, feed, confirmed)
+    confirmed.set()
+    eventually(lambda: broker.turn() or all(each.acknowledged for each in made), "all acknowledged")
+    assert len(bench.publisher.events) == 7000
+    assert feed.prefetch(Lane.SMS) == MOST_ITEMS // 1000
+
+
+def test_messages_not_read_yet_are_given_back_with_the_others_of_a_lane_that_stops(
+    bench: Bench, feed: Feed, broker: Broker
+) -> None:
+    confirmed = threading.Event()
+    made = take_seven(bench, feed, confirmed)
+    feed.stop(Lane.SMS)
+    broker.turn()
+    assert all(each.given_back for each in made[-3:])
+    confirmed.set()
+    eventually(
+        lambda: broker.turn() or all(each.acknowledged or each.given_back for each in made), "all settled"
+    )
+    feed.go_on(Lane.SMS)
+    assert feed.prefetch(Lane.SMS) == MOST_ITEMS // 1000

@@ -288,6 +288,12 @@ class Worker(Process):
     def call_soon(self, _work: Any) -> None:
         self.to_finish = True
 
+    def call_later(self, _seconds: float, _work: Any) -> None:
+        """For messages given back and not read yet, of which there are none here."""
+
+    def prefetch_changed(self) -> None:
+        """Its broker hands out what the schedule says."""
+
     def connect(self) -> None:
         self.connection = Connection()
         self._world.schedule.note(f"{self} connects")

@@ -136,4 +136,5 @@ class Transport(pyamqp.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """See kombu."""
         super().register_with_event_loop(connection, loop)
-        connection.more_has_arrived = partial(loop.call_soon, self.on_readable, connection, loop)
+        # not call_soon, which in a callback of the loop's would wait for something to arrive
+        connection.more_has_arrived = partial(loop.call_later, 0, self.on_readable, connection, loop)
