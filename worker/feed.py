@@ -27,10 +27,11 @@ from worker.intake import Intake, Taken
 from worker.lane import LaneRunner
 from worker.lane_control import LaneControl
 from worker.metrics import lanes, messages
-from worker.parking import Parking
+from worker.parking import Decided, Parking
 from worker.pipeline import Pipeline
 from worker.portability import letter_ids
 from worker.portability.events import check_data
+from worker.portability.records import CheckedRequest
 from worker.portability.requests import Lane
 from worker.prefetch import Prefetch
 from worker.queues import prefetch
@@ -426,17 +427,17 @@ class Feed:
 
     def _settle(self, outcome: BatchOutcome) -> None:
         """Settle a batch's items; messages whose last item this was get what result is due, and their ack."""
-        if outcome.rejected:
-            self._parts.pipeline.park([_letter(waiter, reason) for waiter, reason in outcome.rejected])
+        letters = [_letter(waiter, reason) for waiter, reason in outcome.rejected]
+        decided = self._parts.pipeline.park(letters) if letters else {}
         touched: dict[int, Delivery] = {}
         with self._settling:
             for waiter, row in outcome.decided:
                 delivery, index, _ = waiter.token
                 delivery.decided(index, row, check_data(row) if delivery.wants_result else None)
                 touched[id(delivery)] = delivery
-            for waiter, reason in outcome.rejected:
+            for (waiter, reason), letter in zip(outcome.rejected, letters, strict=True):
                 delivery, index, _ = waiter.token
-                delivery.rejected(index, reason)
+                _end(delivery, index, decided.get(letter.id), reason)
                 touched[id(delivery)] = delivery
             complete = [delivery for delivery in touched.values() if delivery.left == 0]
         self._complete(complete)
@@ -451,7 +452,7 @@ class Feed:
         delivery.reason = reason
         self._parking.park([letter], partial(self._whole_parked, delivery))
 
-    def _whole_parked(self, delivery: Delivery) -> None:
+    def _whole_parked(self, delivery: Delivery, _decided: Decided) -> None:
         delivery.left = 0
         self._complete([delivery])
 
@@ -459,12 +460,15 @@ class Feed:
         letters = [
             delivery.letter(index, item.arguments, item.reason or "", item.request) for index, item in items
         ]
-        self._parking.park(letters, partial(self._items_parked, delivery, items))
+        places = [index for index, _ in items]
+        self._parking.park(letters, partial(self._items_parked, delivery, places, letters))
 
-    def _items_parked(self, delivery: Delivery, items: Sequence[tuple[int, Taken]]) -> None:
+    def _items_parked(
+        self, delivery: Delivery, places: Sequence[int], letters: Sequence[DeadLetter], decided: Decided
+    ) -> None:
         with self._settling:
-            for index, item in items:
-                delivery.rejected(index, item.reason or "")
+            for index, letter in zip(places, letters, strict=True):
+                _end(delivery, index, decided.get(letter.id), letter.reason)
             complete = [delivery] if delivery.left == 0 else []
         self._complete(complete)
 
@@ -479,6 +483,14 @@ class Feed:
             if waiter.suspicion is not None:
                 waiter.suspicion = noted.get(waiter.suspicion.item_id or "", waiter.suspicion)
         self._on_consumer_thread(partial(self._feed_suspects, suspects))
+
+
+def _end(delivery: Delivery, index: int, row: CheckedRequest | None, reason: str) -> None:
+    """Settle an item that was given up; it has a row where it is decided all the same."""
+    if row is None:
+        delivery.rejected(index, reason)
+    else:
+        delivery.decided(index, row, check_data(row) if delivery.wants_result else None)
 
 
 def _count_ended(deliveries: Sequence[Delivery]) -> None:

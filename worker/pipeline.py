@@ -7,7 +7,7 @@ number in flight is not bought again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -105,10 +105,14 @@ class Pipeline:
                 pause = min(pause, max(0.0, (request.expires_at - self._now()).total_seconds()))
             time.sleep(pause)
 
-    def park(self, letters: Sequence[DeadLetter]) -> None:
-        """Park items that could not be taken; returns once Postgres has them."""
-        self._store.park(letters)
-        messages.parked(letter.task for letter in letters)
+    def park(self, letters: Sequence[DeadLetter]) -> Mapping[str, CheckedRequest]:
+        """Park items that could not be taken; returns once Postgres has them.
+
+        Those of requests that are decided are not parked: their rows are returned, by the letters' ids.
+        """
+        decided = self._store.park(letters)
+        messages.parked(letter.task for letter in letters if letter.id not in decided)
+        return decided
 
     def give_up(self) -> None:
         """Shutdown: a batch that waits for Postgres waits no longer; its messages go back to the queue."""

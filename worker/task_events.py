@@ -110,6 +110,6 @@ class TaskEvents:
         fields["clock"] = self._consumer.event_dispatcher.clock.forward()
         self._gathered.append(fields)
         if len(self._gathered) == 1:
-            self._consumer.hub.call_soon(self.flush)
+            self._consumer.hub.call_later(0, self.flush)
         elif len(self._gathered) % _AT_ONCE == 0:
             self.flush()

@@ -123,8 +123,8 @@ def test_a_shopper_has_the_result_before_the_broker_has_the_event(
     assert [json.loads(each or "{}").get("result") for each in found] == [json.loads(event.body)["data"]]
 
 
-def test_an_item_found_guilty_is_not_parked_where_one_of_the_deaths_had_decided_it(
-    bench: Bench, feed: Feed, broker: Broker
+def test_an_item_found_guilty_is_decided_where_one_of_the_deaths_had_decided_it(
+    bench: Bench, feed: Feed, broker: Broker, redis_url: str
 ) -> None:
     """Whoever died right after COMMIT left a row, and an item that was in the batch each time."""
 
@@ -150,6 +150,9 @@ def test_an_item_found_guilty_is_not_parked_where_one_of_the_deaths_had_decided_
     with bench.database.connect() as database:
         parked = database.execute(text("SELECT payload->>'order_id' FROM dead_letter")).scalars().all()
     assert parked == ["never decided"]
+    with Redis.from_url(redis_url) as client:
+        results = [json.loads(client.get(f"celery-task-meta-{each}")) for each in ("decided", *parked)]
+    assert [each["status"] for each in results] == ["SUCCESS", "FAILURE"]
 
 
 MOST_ITEMS = 2000

@@ -194,7 +194,7 @@ BREAKAGES = (
         "acknowledged",
     ),
     Breakage("published before the commit", [(Pipeline, "run_batch", _publish_first)], "not committed"),
-    Breakage("dead letters are not kept", [(Pipeline, "park", lambda _self, _letters: None)], "acknowledged"),
+    Breakage("dead letters are not kept", [(Pipeline, "park", lambda _self, _letters: {})], "acknowledged"),
     Breakage("claims are ignored", [_around(Sharing, "_wait_for_others", _take_everything)], "call"),
     Breakage("overtaking is not listed", [_around(MemoryStore, "_hold", _forget_overtaken)], ""),
     Breakage(

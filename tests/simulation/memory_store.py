@@ -1,4 +1,4 @@
-"""The store in memory: what ``PostgresStore`` answers, without Postgres.
+"""The store in memory: what ``PostgresStore`` answering, without Postgres.
 
 Each statement, or transaction, goes through ``run``, where a simulation lets others have their turn, and
 lets Postgres fail before or after the commit.
@@ -21,7 +21,7 @@ from worker.portability.requests import Lane, RequestKey
 from worker.storage.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
 from worker.storage.budget import Budget
 from worker.storage.calls import Call, EarlyClaim, EndedCall
-from worker.storage.dead_letters import DeadLetter, answers
+from worker.storage.dead_letters import DeadLetter, answering
 from worker.storage.gate import EVERY_ACCOUNT, ClosedGate
 from worker.storage.presence import Absences
 from worker.storage.store import Claim, Known, Settled, Settlement
@@ -199,13 +199,15 @@ class MemoryStore:
     def mark_emitted(self, batch_id: str, at: datetime) -> None:
         self._run("mark emitted", lambda: self._mark([batch_id], at))
 
-    def park(self, letters: Sequence[DeadLetter]) -> None:
-        def work() -> None:
+    def park(self, letters: Sequence[DeadLetter]) -> dict[str, CheckedRequest]:
+        def work() -> dict[str, CheckedRequest]:
+            rows = answering(self.tables.ledger, letters)
             for letter in letters:
-                if not answers(self.tables.ledger, letter):
+                if letter.id not in rows:
                     self.tables.letters.setdefault(letter.id, letter)
+            return rows
 
-        self._until_done("park", work)
+        return self._until_done("park", work)
 
     def relay(
         self,

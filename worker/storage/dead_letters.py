@@ -230,20 +230,30 @@ def of_messages(letters: Iterable[int]) -> Statement[dict[int, str]]:
     return Statement(_OF_MESSAGES, ranges, lambda rows: {found.int: reason for found, reason in rows})
 
 
-def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) -> None:
-    """Park items, except requests that were decided meanwhile: by a worker that held the same message."""
+def add_unless_decided(connection: Connection, letters: Sequence[DeadLetter]) -> dict[str, CheckedRequest]:
+    """Park items, except requests that are decided: by a worker that held the same message, say.
+
+    Returns the rows of these, by their letters' ids.
+    """
     keys = [letter.request.key for letter in letters if letter.request is not None]
     if keys:
         connection.execute(_GIVING_UP)
-    decided = ledger.find(connection, keys)
-    add(connection, [letter for letter in letters if not answers(decided, letter)])
+    rows = answering(ledger.find(connection, keys), letters)
+    add(connection, [letter for letter in letters if letter.id not in rows])
+    return rows
 
 
-def answers(decided: Mapping[RequestKey, CheckedRequest], letter: DeadLetter) -> bool:
-    """Whether the request that was given up with ``letter`` has its row among these."""
-    if letter.request is None or (row := decided.get(letter.request.key)) is None:
-        return False
-    return letter.request.same_question(row.msisdn, row.asked_operator)
+def answering(
+    decided: Mapping[RequestKey, CheckedRequest], letters: Iterable[DeadLetter]
+) -> dict[str, CheckedRequest]:
+    """Return those of ``decided`` that answer requests which were given up, by their letters' ids."""
+    rows = {}
+    for letter in letters:
+        request = letter.request
+        row = None if request is None else decided.get(request.key)
+        if request and row and request.same_question(row.msisdn, row.asked_operator):
+            rows[letter.id] = row
+    return rows
 
 
 def deciding() -> Statement[None]:

@@ -171,9 +171,9 @@ class PostgresStore:
         """See ``Store``."""
         engine.read(self._database, lambda to: outbox.mark_emitted(to, batch_id, at))
 
-    def park(self, letters: Sequence[DeadLetter]) -> None:
+    def park(self, letters: Sequence[DeadLetter]) -> dict[str, CheckedRequest]:
         """See ``Store``."""
-        self._until_done(lambda to: dead_letters.add_unless_decided(to, letters))
+        return self._until_done(lambda to: dead_letters.add_unless_decided(to, letters))
 
     def relay(
         self,
@@ -254,17 +254,14 @@ def _settle(to: Connection, settlement: Settlement, *, as_seen: bool, ends: bool
     stored = _standing(to, [new.msisdn for new in settlement.learned if new.msisdn not in absent])
     records, changes = _learned(settlement, stored)
     storing: list[Statement[Any]] = [
+        *_for_any(settlement.rows, ledger.adding_new if as_seen else ledger.adding),
+        *([_batch(settlement, with_changes=bool(changes))] if settlement.rows or changes else []),
         *_for_any([record for record in records if record.msisdn in absent], port_records.adding_new),
         *_for_any([record for record in records if record.msisdn not in absent], port_records.putting),
         *_for_any(changes, port_records.adding_changes),
         *map(calls.closing, settlement.ended),
+        *([dead_letters.deciding()] if settlement.letters else []),
     ]
-    if settlement.letters:
-        storing.append(dead_letters.deciding())
-    if settlement.rows or changes:
-        storing.insert(0, _batch(settlement, with_changes=bool(changes)))
-    if settlement.rows:
-        storing.insert(0, (ledger.adding_new if as_seen else ledger.adding)(settlement.rows))
     last = [COMMIT] if ends else []
     if as_seen or not settlement.letters:
         found = together(to, *storing, *_for_any(settlement.letters, dead_letters.withdrawing), *last)

@@ -145,8 +145,11 @@ class Store(Protocol):
     def mark_emitted(self, batch_id: str, at: datetime) -> None:
         """Say that the broker has confirmed every event of a batch."""
 
-    def park(self, letters: Sequence[DeadLetter]) -> None:
-        """Store dead letters; returns once they are stored."""
+    def park(self, letters: Sequence[DeadLetter]) -> Mapping[str, CheckedRequest]:
+        """Store dead letters; returns once they are stored.
+
+        Those of requests that are decided are not: their rows are returned, by the letters' ids.
+        """
 
     def relay(
         self,
