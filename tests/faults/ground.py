@@ -99,7 +99,10 @@ class Ground:
         self, broker_url: str, redis_url: str, database_url: str, about: dict[str, Any]
     ) -> Iterator[Scene]:
         upgrade(database_url)
-        scene = Scene(broker_url, redis_url, database_url, self.folder / "scene", seed=self.seed, **about)
+        own = {"settings": dict(about.get("settings", {}))}  # a scene changes them
+        scene = Scene(
+            broker_url, redis_url, database_url, self.folder / "scene", seed=self.seed, **about | own
+        )
         shutil.rmtree(scene.folder, ignore_errors=True)
         with opened(scene):
             yield scene
