@@ -185,9 +185,7 @@ class Feed:
 
     def stop(self, lane: Lane) -> None:
         """Start no further call in a lane, and give back what waits there; calls in flight end normally."""
-        unread = list(self._unread[lane])
-        self._unread[lane].clear()
-        self._give_back([*_deliveries(self._lane(lane).stop()), *unread])
+        self._give_back([*_deliveries(self._lane(lane).stop()), *self._unread[lane]])
 
     def go_on(self, lane: Lane) -> None:
         """Start calls in a lane again."""
@@ -259,12 +257,9 @@ class Feed:
     def _read_some(self, lane: Lane) -> None:
         """Read a message that was left as it came, if there is room now, and come back for the next one."""
         unread = self._unread[lane]
-        while unread and not self._is_full(lane):
-            delivery = unread.popleft()
-            if self._unsettled.holds(delivery):
-                self._begin(delivery)
-                self._next(partial(self._read_some, lane))
-                break
+        if unread and not self._is_full(lane):
+            self._begin(unread.popleft())
+            self._next(partial(self._read_some, lane))
         self._look_at(lane)
 
     def _look_at(self, lane: Lane) -> None:
@@ -348,6 +343,8 @@ class Feed:
         """Give whole messages back; of a ``*_many`` what is decided is repeated from the ledger."""
         going = [one for one in deliveries if self._unsettled.remove(one)]
         if going:
+            for lane, unread in self._unread.items():
+                self._unread[lane] = deque(filter(self._unsettled.holds, unread))
             log.info("messages_given_back", messages=len(going))
             messages.ended(going[0].lane, messages.GIVEN_BACK, len(going))
             self._going_back += going

@@ -210,3 +210,17 @@ def test_messages_not_read_yet_are_given_back_with_the_others_of_a_lane_that_sto
     )
     feed.go_on(Lane.SMS)
     assert feed.prefetch(Lane.SMS) == MOST_ITEMS // 1000
+
+
+def test_messages_not_read_in_time_are_given_back_and_others_asked_for(
+    bench: Bench, feed: Feed, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmed = threading.Event()
+    made = take_seven(bench, feed, confirmed)
+    monkeypatch.setattr("worker.feed.LONGEST_WAIT_SECONDS", 0.0)
+    feed.give_back_old()
+    broker.turn()
+    assert all(each.given_back for each in made[-3:])
+    feed.go_on(Lane.SMS)
+    assert feed.prefetch(Lane.SMS) == MOST_ITEMS // 1000
+    confirmed.set()
