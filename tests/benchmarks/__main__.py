@@ -2,7 +2,7 @@
 
     make bench                     every part
     make bench PART=drain          one part (several: separated by commas)
-    make bench PART=… SCALE=0.1    with a tenth of the messages, rows or rounds, to try
+    make bench PART=… SCALE=0.1    with a tenth of the messages, rows or rounds, to try; not recorded
     make bench PART=… ROUNDS=1     contestants take turns so often (3)
 
 On a machine that does nothing else. Logs are left in .presend/benchmarks/PART/, records in docs/benchmarks/.
@@ -27,7 +27,13 @@ def main(names: list[str]) -> int:
         if name not in PARTS:
             print(f"no part is named {name!r}: there are {', '.join(PARTS)}", file=sys.stderr)
             return 2
-    scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
+    try:
+        scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
+    except ValueError:
+        scale, rounds = 0.0, 0
+    if not 0 < scale <= 100 or rounds < 1:
+        print("SCALE is a number above 0, as 0.1, and ROUNDS a whole one from 1", file=sys.stderr)
+        return 2
     for name in names or PARTS:
         folder = _FOLDER / name
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,12 +20,14 @@ class Ground(ground.Ground):
     rounds: int = 3
 
     def write(self, figures: dict[str, Any], *urls: str, suffix: str = "") -> None:
-        """Record figures measured on the services at these URLs."""
-        size = "" if self.scale == 1 else f" SCALE={self.scale:g}"
+        """Record figures measured on the services at these URLs; those of a trial are not kept."""
+        if self.scale != 1:
+            print(f"not recorded: SCALE={self.scale:g} is a trial")
+            return
         turns = "" if self.rounds == 3 else f" ROUNDS={self.rounds}"
         record.write(
             self.name.replace("-", "_") + suffix,
             figures,
-            command=f"make bench PART={self.name}{size}{turns}",
+            command=f"make bench PART={self.name}{turns}",
             services=versions(*urls),
         )

@@ -119,6 +119,18 @@ def test_a_queue_and_an_exchange_of_another_kind(settings: Settings) -> None:
     )
 
 
+def test_messages_that_nobody_takes(settings: Settings) -> None:
+    declare(settings.broker_url)
+    options = {"confirm_publish": True}
+    with Connection(settings.broker_url, transport_options=options) as connection:
+        connection.Producer().publish({}, routing_key="sms", delivery_mode=2)
+    state, words = told(broker.examine(settings))["RabbitMQ, queue sms"]
+    assert (state, words.startswith("1 messages wait, and nobody takes them; start presend worker")) == (
+        State.WARN,
+        True,
+    )
+
+
 def test_the_provider(settings: Settings, sandbox: Sandbox) -> None:
     def state() -> tuple[State, str]:
         return told(provider.examine(settings))["provider"]

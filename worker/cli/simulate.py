@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from worker.simulation.scenario import Costs, LanePlan, Scenario
 
 _BUSY = 0.8
+_MOST_ITEMS = 50_000_000
 _EPILOG = """\b
 Examples:
   presend simulate --sms-rate 1000 --recharge-rate 50
@@ -81,8 +82,8 @@ class _Finite(click.FloatRange):
     "--latency",
     default="0.1,1.5",
     show_default=True,
-    metavar="SINGLE,BATCH",
-    help="The provider's seconds for one number and for 1000.",
+    metavar="SINGLE[,BATCH]",
+    help="The provider's seconds for one number and for 1000; both alike where only one is given.",
 )
 @click.option(
     "--tail",
@@ -137,6 +138,12 @@ def _scenario(settings: Settings, options: dict[str, Any]) -> Scenario:
     lanes = {lane: plan for lane, plan in lanes.items() if plan.rate or plan.backlog}
     if not lanes:
         raise click.UsageError("nothing is to be simulated: give a rate or a backlog, as --sms-rate 500")
+    items = sum(plan.rate * options["seconds"] + plan.backlog for plan in lanes.values())
+    if items > _MOST_ITEMS:
+        raise click.UsageError(
+            f"{items:,.0f} items would take {items / 1e6:,.0f} minutes or more, and at most {_MOST_ITEMS:,} "
+            "are simulated: give fewer --seconds, or a smaller backlog"
+        )
     single, batch = _latency(options["latency"])
     return Scenario(
         lanes,
@@ -168,7 +175,7 @@ def _latency(text: str) -> tuple[float, float]:
         parts = [float(part) for part in text.split(",")]
     except ValueError:
         parts = []
-    if len(parts) not in {1, 2} or min(parts) < 0:
+    if len(parts) not in {1, 2} or not all(0 <= seconds < float("inf") for seconds in parts):
         raise click.BadParameter(
             "give seconds for one number and for 1000, as 0.1,1.5", param_hint="--latency"
         )
@@ -201,7 +208,7 @@ def _show(scenario: Scenario, outcome: Outcome, *, seconds: float) -> None:
     screen = console()
     table = Table(box=None, pad_edge=True, title_justify="left")
     table.add_column("lane")
-    for name in ("come", "decided", "wait p50", "p99", "p99.9", "longest", "batch", "slots", "core"):
+    for name in ("to come", "decided", "wait p50", "p99", "p99.9", "longest", "batch", "slots", "core"):
         table.add_column(name, justify="right")
     for lane, plan in scenario.lanes.items():
         one = outcome.lanes[lane.value]
@@ -220,7 +227,8 @@ def _show(scenario: Scenario, outcome: Outcome, *, seconds: float) -> None:
     )
     print_table(screen, table)
     screen.print(
-        "\n wait: from sending to the confirmed event; batch: items, on average; slots, core: share in use\n"
+        "\n to come: the rate asked for, of which chance makes a little more or less; wait: from sending\n"
+        " to the confirmed event; batch: items, on average; slots, core: share in use\n"
     )
     for name, one in outcome.lanes.items():
         screen.print(f" {name:<10}{_verdict(one)}")

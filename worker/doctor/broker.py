@@ -64,6 +64,13 @@ def _queue(connection: Connection, queue: Queue) -> Finding:
     waiting = found.message_count
     if queue.name == DEAD_QUEUE and waiting:
         return warn(subject, f"{waiting:,} messages", "run presend worker: upkeep takes them to dead_letter")
+    if queue.name != DEAD_QUEUE and waiting and not found.consumer_count:
+        return warn(
+            subject,
+            f"{waiting:,} messages wait, and nobody takes them",
+            "start presend worker; where one runs, see whether the lane is stopped: presend gate show, and "
+            "celery -A worker.app inspect lanes",
+        )
     return ok(subject, f"as it must be, {waiting:,} messages wait")
 
 

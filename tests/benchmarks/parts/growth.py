@@ -77,6 +77,7 @@ _ADDED = {
 def run(ground: Ground) -> None:
     """Over RabbitMQ, the provider answers at once."""
     rates: dict[str, dict[int, list[float]]] = {who.name: defaultdict(list) for who in _CONTESTANTS}
+    postgres: dict[str, dict[int, list[float]]] = {who.name: defaultdict(list) for who in _CONTESTANTS}
     faults: dict[str, dict[str, int]] = {}
     sizes = {rows: ground.sized(rows) if rows else 0 for rows in ROWS}
     with course(ground.folder) as here, ExitStack() as open_here:
@@ -92,6 +93,7 @@ def run(ground: Ground) -> None:
                     done = here.drain(sized, kept_database=url)
                     take_back(url)
                     rates[who.name][rows].append(done.rate)
+                    postgres[who.name][rows].append(done.postgres_microseconds)
                     if done.faults:
                         faults[f"{turn + 1}, {who.name}, {rows}"] = done.faults
                     print(
@@ -103,6 +105,7 @@ def run(ground: Ground) -> None:
             "scale": ground.scale,
             "postgres": _settings(here.postgres_url),
             "rates": rates,
+            "postgres_microseconds": postgres,
             "over_empty": {
                 name: {rows: _ratio(each[rows], each[0]) for rows in ROWS[1:]} for name, each in rates.items()
             },
