@@ -20,6 +20,10 @@ DELIVERY_LIMIT = 100
 """How often that is."""
 
 
+_MOST_PREFETCH = 65_535
+"""What AMQP has room for, messages of one item; with 44 slots or more not every batch is full at once."""
+
+
 class QueueTask(NamedTuple):
     """What a message of this task holds."""
 
@@ -49,8 +53,9 @@ _DEFAULT_EXCHANGE = Exchange("")
 
 
 def prefetch(slots: int) -> int:
-    """Return how many messages a process holds: a batch for each that runs, and one that gathers."""
-    return MAX_BATCH * (slots + slots // 2 + 1)  # ``worker.batching.batches_at_once``
+    """Return how many items a process holds: a batch for each that runs, and one that gathers."""
+    wanted = MAX_BATCH * (slots + slots // 2 + 1)  # ``worker.batching.batches_at_once``
+    return min(wanted, _MOST_PREFETCH)
 
 
 def lane_queues(*, redis: bool) -> list[Queue]:

@@ -44,3 +44,12 @@ def test_a_backlog_of_short_messages_fills_a_workers_batches(here: Place) -> Non
         )
     here.check_settled(2700, seconds=60)
     here.stop()
+
+
+def test_a_worker_with_as_many_slots_as_may_be_takes_messages(on_rabbitmq: Place) -> None:
+    """It wants to hold more than AMQP can count."""
+    on_rabbitmq.settings |= {"recharge_slots": "64", "sms_slots": "64"}
+    on_rabbitmq.worker("recharge", "sms")
+    on_rabbitmq.send_many("sms", plain_numbers(100))
+    on_rabbitmq.check_settled(100)
+    on_rabbitmq.stop()
