@@ -110,12 +110,11 @@ class QueueConsumer(Consumer):
 
         RabbitMQ gives a consumer the number that its channel has when it begins. Redis counts items.
         """
-        by_items = hasattr(self.task_consumer.channel, "items_held")
         if self.task_consumer.consuming_from(lane.value):
-            if by_items or self._prefetch.get(lane) == prefetch:
+            if self._counts_items or self._prefetch.get(lane) == prefetch:
                 return
             self.stop_consuming(lane)
-        if not by_items:
+        if not self._counts_items:
             if not prefetch:
                 return
             self.task_consumer.qos(prefetch_count=prefetch, apply_global=False)
@@ -123,10 +122,15 @@ class QueueConsumer(Consumer):
         self.task_consumer.add_queue(self.app.amqp.queues[lane.value])
         self.task_consumer.consume()
 
+    @property
+    def _counts_items(self) -> bool:
+        """Whether a prefetch of the channel's is one of items: Redis's is, RabbitMQ's of messages."""
+        return hasattr(self.task_consumer.channel, "items_held")
+
     def bound_items(self) -> None:
         """Say, before a new connection's messages flow, how many may be held."""
         channel, feed = self.task_consumer.channel, self.feed()
-        if hasattr(channel, "items_held"):
+        if self._counts_items:
             channel.items_held = feed.items_held
             return
         self._prefetch = {lane: feed.prefetch(lane) for lane in self.lanes()}

@@ -251,7 +251,7 @@ class Feed:
         self._feed_lane(delivery, items)
 
     def _is_full(self, lane: Lane) -> bool:
-        """Whether so many items are held that a message is left as it came, a tenth of what it is read."""
+        """Whether a message is left as it came, in a tenth of the memory, for so many items are held."""
         return self._unsettled.items(lane) > 2 * self._most_items
 
     def _read_some(self, lane: Lane) -> None:

@@ -19,7 +19,6 @@ DEAD_QUEUE = "presend.dead"
 DELIVERY_LIMIT = 100
 """How often that is."""
 
-
 _MOST_PREFETCH = 65_535
 """What AMQP has room for, messages of one item; with 44 slots or more not every batch is full at once."""
 

@@ -1,4 +1,4 @@
-"""The store in memory: what ``PostgresStore`` answering, without Postgres.
+"""The store in memory: what ``PostgresStore`` answers, without Postgres.
 
 Each statement, or transaction, goes through ``run``, where a simulation lets others have their turn, and
 lets Postgres fail before or after the commit.
